@@ -1,0 +1,215 @@
+"""The whole server as one object that tests can build: `async with App(settings) as app`.
+
+Opens in order: the home directory, the store, the bus, the hub, the worker, the TCP port, the HTTP port. Closes in the
+opposite order. It builds everything and owns every lifetime; nothing below it knows what it is wired to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from hubbub import __version__
+from hubbub.buses.local import LocalBus
+from hubbub.config import Settings
+from hubbub.core.errors import BadRequest, Unavailable
+from hubbub.core.ports import Engine, Store
+from hubbub.hub.auth import Auth, load_key
+from hubbub.hub.hub import Hub, Limits
+from hubbub.hub.runs import Assistant
+from hubbub.hub.worker import Worker
+from hubbub.transports.tcp import Threshold
+
+if TYPE_CHECKING:
+    import uvicorn
+
+log = structlog.get_logger("hubbub.app")
+
+INSTRUCTIONS = "You are openai, an assistant in a conversation of several people. Answer briefly and kindly."
+BACKLOG = 4096
+DRAIN_S = 5
+
+
+class App:
+    """One server process.
+
+    Args:
+        http: False when another ASGI server brings the HTTP port.
+        engine: writes the answers; the built-in demo model by default.
+    """
+
+    def __init__(self, settings: Settings, *, http: bool = True, engine: Engine | None = None) -> None:
+        self.settings = settings
+        self._http = http
+        self._engine = engine
+        self._open = contextlib.AsyncExitStack()
+        self.http_port = 0
+        self.tcp_port = 0
+
+    async def __aenter__(self) -> App:
+        try:
+            await self._start()
+        except BaseException:
+            await self._open.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._open.aclose()
+
+    async def _start(self) -> None:
+        settings = self.settings
+        # Ports first: a port in use should be said before anything is made.
+        tcp = listening(settings.host, settings.tcp_port, "tcp_port")
+        self._open.callback(tcp.close)
+        web = listening(settings.host, settings.port, "port") if self._http else None
+        if web is not None:
+            self._open.callback(web.close)
+        prepare_home(settings.home)
+        store = self._store()
+        await store.open()
+        self._open.push_async_callback(store.close)
+        bus = LocalBus()
+        engine = self._engine or self._demo()
+        self.hub = Hub(
+            store,
+            bus,
+            self._auth(),
+            assistants=[Assistant("openai", INSTRUCTIONS, engine.name)] if settings.openai else [],
+            limits=Limits(
+                send_rate=settings.send_rate,
+                send_burst=settings.send_burst,
+                history_turns=settings.max_history_length,
+            ),
+            version=__version__,
+        )
+        await self.hub.start()
+        self._open.push_async_callback(self.hub.stop)
+        self._open.push_async_callback(self._stop_worker, self.hub.spawn(self._work(bus, engine)))
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Threshold(self.hub), sock=tcp, backlog=BACKLOG)
+        self._open.callback(server.close)
+        self.tcp_port = tcp.getsockname()[1]
+        if web is not None:
+            self.http_port = web.getsockname()[1]
+            await self._serve_http(web)
+
+    def _store(self) -> Store:
+        if self.settings.store == "memory":
+            from hubbub.stores.memory import MemoryStore
+
+            return MemoryStore()
+        from hubbub.stores.sqlite import SqliteStore
+
+        return SqliteStore(self.settings.home / "hubbub.db")
+
+    def _demo(self) -> Engine:
+        from hubbub.engines.demo import DemoEngine
+
+        return DemoEngine(word_s=self.settings.demo_word_s, first_s=self.settings.response_delay)
+
+    def _auth(self) -> Auth:
+        settings = self.settings
+        key = settings.jwt_secret_key.encode() or load_key(settings.home / "secret.key")
+        return Auth(
+            key,
+            guests=settings.guests_allowed,
+            expires_s=settings.jwt_expires_in_hours * 3600,
+            algorithm=settings.jwt_algorithm,
+        )
+
+    async def _work(self, bus: LocalBus, engine: Engine) -> None:
+        """Keep a worker alive."""
+        worker = Worker(
+            bus,
+            engine,
+            batch=self.settings.max_tasks_batch_size,
+            window_s=self.settings.wait_batch_ms / 1000,
+        )
+        while True:
+            try:
+                await worker.work()
+            except Exception:
+                log.exception("worker_died")
+                await asyncio.sleep(0.1)
+
+    @staticmethod
+    async def _stop_worker(task: asyncio.Task[Any]) -> None:
+        task.cancel()
+        await asyncio.wait([task])
+
+    async def _serve_http(self, sock: socket.socket) -> None:
+        import uvicorn
+
+        from hubbub.asgi import build
+        from hubbub.compat.lobby import lobby_door
+        from hubbub.transports.http import HttpPort, websocket_door
+
+        config = uvicorn.Config(
+            build(self.settings),
+            http=HttpPort,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_S,
+            backlog=BACKLOG,
+        )
+        config.load()
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        server.lifespan.state.update({"hub": self.hub, "upgrades": (websocket_door, lobby_door)})
+        await server.startup(sockets=[sock])
+        self._open.push_async_callback(self._stop_http, server, sock, self.hub.spawn(server.main_loop()))
+
+    async def _stop_http(self, server: uvicorn.Server, sock: socket.socket, ticking: asyncio.Task[None]) -> None:
+        server.should_exit = True
+        await asyncio.wait([ticking])
+        await server.shutdown(sockets=[sock])
+
+
+def prepare_home(home: Path) -> None:
+    """Make the home directory, for its owner only. Raises Unavailable with what to do."""
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "not writable")
+    except OSError as failure:
+        raise Unavailable(
+            f"The directory {home} cannot be used for the data ({failure.strerror}). "
+            "Choose another with --home or HUBBUB_HOME."
+        ) from None
+
+
+def listening(host: str, port: int, setting: str) -> socket.socket:
+    """A bound socket. Raises BadRequest with the sentence to show: which port is in use, how to choose another."""
+    flag = "--" + setting.replace("_", "-")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as failure:
+        raise BadRequest(f"The host {host!r} is not an address of this machine: {failure.strerror}.") from None
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as failure:
+        sock.close()
+        why = "in use by another program" if failure.errno == errno.EADDRINUSE else (failure.strerror or "refused")
+        raise BadRequest(
+            f"Port {port} on {host} is {why}. Choose another with {flag} (0 picks a free one) or "
+            f"HUBBUB_{setting.upper()}."
+        ) from None
+    sock.setblocking(False)
+    return sock

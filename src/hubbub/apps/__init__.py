@@ -1,0 +1,1 @@
+"""Programs that are members like anybody else. They know the client, never the server."""

@@ -1,0 +1,155 @@
+"""The ASGI application: `uvicorn hubbub.asgi:app`, and what `hubbub serve` puts behind its own HTTP port."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, WebSocket
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, PlainTextResponse, Response
+
+from hubbub import __version__
+from hubbub.config import Settings, load
+from hubbub.core.errors import BadRequest, NotFound, Problem
+from hubbub.transports import asgi_doors, rest
+
+NO_PAGE = (
+    "The web page is not built here; `make web` builds it. Everything else works: see /docs, or nc on the TCP port.\n"
+)
+CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+)
+
+
+def build(settings: Settings | None = None) -> FastAPI:
+    """The application. With `settings`, the hub comes in the lifespan state of the server around it; without, the
+    application starts everything but the HTTP port by itself, from the environment."""
+    app = FastAPI(
+        title="Hubbub",
+        version=__version__,
+        summary="People, AI assistants and devices in one live conversation.",
+        lifespan=_lifespan if settings is None else None,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    started = time.monotonic()
+    app.add_exception_handler(Problem, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.include_router(rest.router)
+
+    @app.get("/health", tags=["operation"], summary="How the server is")
+    async def health(request: Request) -> dict[str, Any]:
+        hub = rest.hub_of(request)
+        try:
+            await hub.store.thread("lobby")
+            store = "ok"
+        except Problem as problem:
+            store = problem.detail
+        return {
+            "status": "ok" if store == "ok" else "degraded",
+            "version": __version__,
+            "uptime": round(time.monotonic() - started, 3),
+            "timestamp": hub.stamp(),
+            "active_connections": len(hub.sessions),
+            "checks": {"store": store},
+        }
+
+    @app.get("/healthz", tags=["operation"], summary="Is the process alive?", response_class=PlainTextResponse)
+    async def healthz() -> str:
+        return "ok"
+
+    @app.get("/readyz", tags=["operation"], summary="Should it be sent work?", response_class=PlainTextResponse)
+    async def readyz(request: Request) -> Response:
+        stopping = rest.hub_of(request).stopping
+        return PlainTextResponse("stopping" if stopping else "ok", 503 if stopping else 200)
+
+    for path in ("/api/events", "/api/threads/{id}/events"):
+
+        @app.get(path, tags=["events"], summary="Server-sent events; resumes from `Last-Event-ID`")
+        async def events(request: Request) -> Response:
+            return await asgi_doors.serve_stream(request, rest.hub_of(request))
+
+    @app.websocket("/ws")
+    async def ws(socket: WebSocket) -> None:
+        await asgi_doors.serve_websocket(socket, socket.state.hub)
+
+    if settings is None or settings.web:
+        _serve_page(app, page_directory())
+    return app
+
+
+def page_directory() -> Path:
+    """Where the build puts the web page."""
+    return Path(str(resources.files("hubbub"))) / "web"
+
+
+def _serve_page(app: FastAPI, directory: Path) -> None:
+    headers = {
+        "content-security-policy": CONTENT_SECURITY_POLICY,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+    }
+
+    @app.get("/", include_in_schema=False)
+    def page() -> Response:
+        index = directory / "index.html"
+        if not index.is_file():
+            return PlainTextResponse(NO_PAGE, headers=headers)
+        return FileResponse(index, headers=headers | {"cache-control": "no-cache"})
+
+    @app.get("/{file:path}", include_in_schema=False)
+    def asset(file: str) -> Response:  # in a thread: it asks the disk
+        path = (directory / file).resolve()
+        if not path.is_relative_to(directory.resolve()) or not path.is_file():
+            raise NotFound(f"There is nothing at /{file}.")
+        kept = "max-age=31536000, immutable" if path.parent.name == "assets" else "no-cache"
+        return FileResponse(path, headers=headers | {"cache-control": kept})
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
+    from hubbub.app import App
+
+    async with App(load(), http=False) as running:
+        yield {"hub": running.hub}
+
+
+async def _refused(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)
+    return rest.answer_problem(problem)
+
+
+async def _invalid(request: Request, wrong: Exception) -> Response:
+    assert isinstance(wrong, RequestValidationError)
+    first = wrong.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
+    return rest.answer_problem(BadRequest(f"{place}: {first['msg']}."))
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return rest.answer_problem(NotFound(f"There is nothing at {request.url.path}."))
+    document = {"type": "about:blank", "title": error.detail, "status": error.status_code, "code": "bad_request"}
+    document["detail"] = f"{request.method} {request.url.path}: {error.detail}."
+    return rest.answer_document(document, error.status_code, dict(error.headers or {}))
+
+
+def __getattr__(name: str) -> Any:
+    """`app` is built when a server asks for it, so that importing this module for `build` stays cheap."""
+    if name == "app":
+        globals()["app"] = build()
+        return globals()["app"]
+    raise AttributeError(name)
+
+
+__all__ = ["app", "build"]  # noqa: F822  (app is made on demand)

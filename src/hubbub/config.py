@@ -1,0 +1,262 @@
+"""Every setting, once: its name, its default, what it does, and the older names it also goes by.
+
+Flags, environment variables, `.env`, docs/settings.md and `hubbub config` are all made from `SETTINGS`. A value comes
+from the first place that gives one: a flag, the environment, `.env`, the default. Only the roof reads the environment.
+
+This is a table of its own rather than pydantic-settings because it has to say where each value came from, refuse
+misspelt names with the nearest right one, and not cost `hubbub --help` the import of pydantic.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hubbub.core.errors import BadRequest
+
+PREFIX = "HUBBUB_"
+NOT_SETTINGS = frozenset({"HUBBUB_BUILD_WEB", "HUBBUB_NODE_WHEEL", "HUBBUB_FUZZ"})
+"""Read by the build and the tests, not by the server."""
+
+NOT_YET = {
+    "DATABASE_URI": "the data stays in SQLite",
+    "MONGO_URL": "the data stays in SQLite",
+    "REDIS_URL": "runs are queued in this process",
+    "OPENAI_API_KEY": "answers come from the built-in demo model",
+    "WORKERS": "one process serves everything",
+}
+"""Names people bring along that have no effect yet; said at start instead of being ignored in silence."""
+
+
+def _home() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
+    return Path(base).expanduser() / "hubbub"
+
+
+def _yes_no(text: str) -> bool:
+    value = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in value:
+        raise ValueError("expected 1 or 0, yes or no, on or off")
+    return value[text.lower()]
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError("expected a port from 0 to 65535; 0 picks a free one")
+    return port
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 <= number < 1e9:
+        raise ValueError("expected a number, zero or more")
+    return number
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= 10_000:
+        raise ValueError("expected a whole number from 1 to 10000")
+    return number
+
+
+def _one_of(*allowed: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in allowed:
+            raise ValueError(f"expected one of {', '.join(allowed)}")
+        return text.lower()
+
+    return parse
+
+
+def _key(text: str) -> str:
+    if len(text.encode()) < 32:
+        raise ValueError("expected at least 32 bytes; leave it unset to have a key made")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting. `parse` raises ValueError with what was expected."""
+
+    name: str
+    default: Any
+    parse: Callable[[str], Any]
+    about: str
+    aliases: tuple[str, ...] = ()
+    secret: bool = False
+
+    @property
+    def variable(self) -> str:
+        return PREFIX + self.name.upper()
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting(
+        "home", _home, lambda text: Path(text).expanduser(), "Directory of the data, the signing key and the logs."
+    ),
+    Setting("host", "127.0.0.1", str, "Address to listen on, for HTTP and TCP.", ("HOST",)),
+    Setting("port", 8000, _port, "HTTP and WebSocket port; 0 picks a free one.", ("PORT",)),
+    Setting("tcp_port", 5000, _port, "TCP port for frames and for nc; 0 picks a free one."),
+    Setting(
+        "log_dir",
+        None,
+        lambda text: Path(text).expanduser(),
+        "Directory of the log files; `logs` in the home by default.",
+    ),
+    Setting("log_level", "info", _one_of("debug", "info", "warning", "error"), "How much is logged.", ("LOG_LEVEL",)),
+    Setting("debug", False, _yes_no, "Log everything, whatever the level.", ("DEBUG",)),
+    Setting("store", "sqlite", _one_of("sqlite", "memory"), "Where the truth is kept; `memory` forgets it at exit."),
+    Setting(
+        "guests",
+        "auto",
+        _one_of("auto", "on", "off"),
+        "May people speak under a name without an account? `auto`: only while listening on loopback alone.",
+    ),
+    Setting("web", True, _yes_no, "Serve the web page."),
+    Setting("openai", True, _yes_no, "Let the assistant `openai` answer."),
+    Setting("thermometer", True, _yes_no, "Let `hubbub up` start the thermometer."),
+    Setting("thermometer_interval_s", 100.0, _positive, "Seconds between two readings of the thermometer."),
+    Setting("send_rate", 20.0, _positive, "Messages a second a member may send on average; 0 = off."),
+    Setting("send_burst", 40.0, _positive, "Messages a member may send at once; 0 = off."),
+    Setting("max_history_length", 10, _count, "Messages of a thread an assistant is shown.", ("MAX_HISTORY_LENGTH",)),
+    Setting(
+        "response_delay", 0.0, _positive, "Seconds the demo model thinks before its first word.", ("RESPONSE_DELAY",)
+    ),
+    Setting("demo_word_s", 0.03, _positive, "Seconds the demo model takes for a word."),
+    Setting("max_tasks_batch_size", 4, _count, "Answers written together at most.", ("MAX_TASKS_BATCH_SIZE",)),
+    Setting(
+        "wait_batch_ms",
+        25.0,
+        _positive,
+        "Milliseconds an answer may wait for others to be written with.",
+        ("WAIT_BATCH_MS",),
+    ),
+    Setting(
+        "jwt_secret_key",
+        "",
+        _key,
+        "Key that signs tokens, at least 32 bytes; made at the first start when unset.",
+        ("JWT_SECRET_KEY",),
+        secret=True,
+    ),
+    Setting(
+        "jwt_algorithm",
+        "HS256",
+        lambda text: _one_of("hs256", "hs384", "hs512")(text).upper(),
+        "The one algorithm tokens are signed with.",
+        ("JWT_ALGORITHM",),
+    ),
+    Setting("jwt_expires_in_hours", 720.0, _positive, "Hours a token is good for.", ("JWT_EXPIRES_IN_HOURS",)),
+)
+
+BY_NAME = {setting.name: setting for setting in SETTINGS}
+_BY_VARIABLE = {
+    **{alias: setting for setting in SETTINGS for alias in setting.aliases},
+    **{setting.variable: setting for setting in SETTINGS},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All values, and for each where it came from."""
+
+    values: Mapping[str, Any]
+    origin: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.values[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    @property
+    def logs(self) -> Path:
+        directory: Path = self.log_dir or self.home / "logs"
+        return directory
+
+    @property
+    def guests_allowed(self) -> bool:
+        return self.guests == "on" or (self.guests == "auto" and is_loopback(self.host))
+
+
+def is_loopback(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def load(
+    flags: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] | None = None,
+    dotenv: Path | None = None,
+) -> Settings:
+    """Every setting from its first source. Raises BadRequest with one sentence for what is wrong.
+
+    Args:
+        flags: values from the command line, already of the right type; None means not given.
+        environ: os.environ by default.
+        dotenv: the `.env` file; in the working directory by default. It need not exist.
+    """
+    environ = os.environ if environ is None else environ
+    path = Path(".env") if dotenv is None else dotenv
+    texts: dict[str, tuple[str, str]] = {}
+    notes = []
+    for source, variables in (("environment", environ), (str(path), _read_dotenv(path))):
+        for variable, text in variables.items():
+            _refuse_unknown(variable, source)
+            setting = _BY_VARIABLE.get(variable)
+            if setting is not None and text and not _overridden(setting, variable, texts, source):
+                texts[setting.name] = (text, f"{variable} in {source}" if source != "environment" else variable)
+            if variable in NOT_YET and text:
+                notes.append(f"{variable} is set but has no effect yet: {NOT_YET[variable]}.")
+    values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for setting in SETTINGS:
+        if flags is not None and flags.get(setting.name) is not None:
+            values[setting.name], origin[setting.name] = flags[setting.name], "command line"
+        elif setting.name in texts:
+            text, where = texts[setting.name]
+            try:
+                values[setting.name] = setting.parse(text.strip())
+            except ValueError as wrong:
+                shown = "" if setting.secret else f" is {text!r}"
+                raise BadRequest(f"{where}{shown}: {_expected(wrong)}.") from None
+            origin[setting.name] = where
+        else:
+            values[setting.name] = setting.default() if callable(setting.default) else setting.default
+            origin[setting.name] = "default"
+    return Settings(values, origin, tuple(dict.fromkeys(notes)))
+
+
+def _overridden(setting: Setting, variable: str, texts: dict[str, tuple[str, str]], source: str) -> bool:
+    """The environment goes before `.env`, and within one source our own name before its aliases."""
+    known = texts.get(setting.name)
+    if known is None:
+        return False
+    return variable != setting.variable or not (known[1].endswith(source) or source == "environment")
+
+
+def _expected(wrong: ValueError) -> str:
+    text = str(wrong)
+    return text if text.startswith("expected") else "expected a number"
+
+
+def _refuse_unknown(variable: str, source: str) -> None:
+    if not variable.startswith(PREFIX) or variable in _BY_VARIABLE or variable in NOT_SETTINGS:
+        return
+    near = difflib.get_close_matches(variable, [setting.variable for setting in SETTINGS], n=1)
+    hint = f" Did you mean {near[0]}?" if near else " `hubbub config` lists the settings."
+    raise BadRequest(f"There is no setting {variable} ({source}).{hint}")
+
+
+def _read_dotenv(path: Path) -> Mapping[str, str]:
+    if not path.is_file():
+        return {}
+    from dotenv import dotenv_values
+
+    return {name: value or "" for name, value in dotenv_values(path).items()}

@@ -1,0 +1,204 @@
+"""The only three interfaces: where the truth is kept, how it is shouted, and who writes answers.
+
+A contract stands on each method: order, guarantee, errors. The same tests (tests/contracts) run on every
+implementation, the in-memory ones included, which are products and not test doubles.
+"""
+
+from __future__ import annotations
+
+from asyncio import Future
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from hubbub.core.frames import Frame
+from hubbub.core.nouns import Draft, Member, Membership, Message, Prompt, Run, RunState, Task, Thread
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A stretch of a thread's log, ascending by seq. `more`: the log goes on in the direction that was asked for."""
+
+    messages: list[Message]
+    more: bool
+
+
+class Event(msgspec.Struct, frozen=True):
+    """What the bus carries: a frame for everyone who hears `thread`."""
+
+    thread: str
+    frame: Frame
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """A task taken from the queue, until it is done or the lease ends. `fence` grows with every taking."""
+
+    task: Task
+    fence: int
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far an answer has come. `state` is RUNNING, or how it ended."""
+
+    attempt: int
+    text: str
+    state: RunState = RunState.RUNNING
+    error: str | None = None
+    truncated: bool = False
+
+
+class Store(Protocol):
+    """The truth. What a call has returned survives `kill -9` and, with the durable stores, a power cut.
+
+    Every method may raise Unavailable (the outcome is unknown; asking again is safe) and StorageFull.
+    """
+
+    epoch: str
+    """Changes when the data was restored from elsewhere, so that old cursors are noticed."""
+
+    async def open(self) -> None:
+        """Open, migrate and lock. Raises Unavailable with the sentence to show when that cannot be done."""
+
+    async def close(self) -> None:
+        """Finish what was accepted and let go of everything. Safe to call twice."""
+
+    # Messages
+
+    def append(self, draft: Draft) -> Future[Message]:
+        """Store a message and number it; drafts of one thread are numbered in the order of the calls.
+
+        Numbers start at 1, without holes, per thread. A second call with the same sender and key stores nothing
+        and returns the first message; with another body it raises KeyConflict. When the sender had seen
+        everything before this message, it counts as seen by them too. Raises NotFound: the thread does not exist.
+        """
+
+    async def read_after(self, thread: str, after: int, limit: int, max_bytes: int) -> Page:
+        """Up to `limit` messages with a seq greater than `after`; stops early once `max_bytes` of text are in the
+        page, but never before the first message."""
+
+    async def read_before(self, thread: str, before: int | None, limit: int, max_bytes: int) -> Page:
+        """Like read_after, for the newest `limit` messages below `before` (None: below infinity)."""
+
+    async def message(self, thread: str, seq: int) -> Message | None:
+        """The message with that number."""
+
+    # Members and threads
+
+    async def members(self) -> list[Member]:
+        """Every member ever seen, oldest first."""
+
+    async def add_member(self, member: Member, joins: Sequence[tuple[str, int | None]] = ()) -> Member:
+        """The member of that name, made when there is none; an existing one keeps its spelling and kind.
+
+        With `member.arrived` set for the first time, they also join the threads named in `joins`, each with the
+        seq they have seen (None: the head), in the same transaction.
+        """
+
+    async def create_thread(self, thread: Thread, members: Sequence[Membership]) -> Thread:
+        """A new thread. Raises KeyConflict: the id is in use. For a private thread with the same two members as
+        an existing one, that one is returned instead."""
+
+    async def thread(self, id: str) -> Thread | None:
+        """The thread with its present head and member count."""
+
+    async def update_thread(self, id: str, *, title: str | None = None, public: bool | None = None) -> Thread:
+        """Change what is given. Raises NotFound."""
+
+    async def delete_thread(self, id: str) -> None:
+        """The thread, its messages and memberships are gone. No error when they were already."""
+
+    async def private_thread(self, one: str, other: str) -> Thread | None:
+        """The private thread of the two, in either order."""
+
+    async def threads_of(self, member: str) -> list[tuple[Thread, int]]:
+        """The member's threads with their `seen`, oldest membership first."""
+
+    async def public_threads(self) -> list[Thread]:
+        """Threads anyone may join, oldest first."""
+
+    async def memberships(self, thread: str) -> list[Membership]:
+        """Who is in the thread, in the order of joining."""
+
+    async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
+        """Add a member, and in the same transaction post `notice`. `seen` below 0 means the head before it. Nothing
+        happens, and None is returned, when they are in already. Raises NotFound."""
+
+    async def leave(self, thread: str, member: str, notice: Draft | None) -> Message | None:
+        """Remove a member and post `notice` in the same transaction. None when they were not in."""
+
+    async def see(self, thread: str, member: str, seq: int) -> int:
+        """Move the member's mark forward to `seq`, at most to the head; never back. The mark as it is then."""
+
+    # Runs
+
+    async def begin_run(self, run: Run) -> Run | None:
+        """Store a queued run and move its assistant's mark to the trigger, in one transaction. None when that
+        assistant was already asked by that message (same thread, assistant and trigger > 0)."""
+
+    async def run(self, id: str) -> Run | None:
+        """The run as it is."""
+
+    async def open_runs(self) -> list[Run]:
+        """Every run that has not ended, oldest first."""
+
+    async def set_run(self, id: str, state: RunState, attempt: int) -> Run | None:
+        """Move an open run to `state` and to `attempt` (never backwards). None when it has ended."""
+
+    async def end_run(self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft) -> Message | None:
+        """End an open run of that attempt with its one message, in one transaction. None when it had ended or
+        another attempt is under way: then nothing is stored."""
+
+
+class Bus(Protocol):
+    """Shouts events and queues tasks. Events are hints: they may be lost, doubled and reordered."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def publish(self, event: Event) -> None:
+        """Shout to every node, this one included. Never waits. A RunDelta also extends what `so_far` tells."""
+
+    def listen(self, hear: Callable[[Event], None], ended: Callable[[str], None]) -> None:
+        """Call `hear` for every event, and `ended` with the id of a run when its answer is finished. Both are
+        called from the event loop and must not block; both are hints."""
+
+    async def put(self, task: Task) -> int:
+        """Queue a task, at least once. Its place in the queue, 1 for the next. Raises QueueFull."""
+
+    async def take(self, limit: int, wait_s: float) -> list[Lease]:
+        """Up to `limit` of the oldest tasks: as soon as there is one, wait at most `wait_s` from when it was put
+        for others. Blocks until there is one."""
+
+    def wanted(self, lease: Lease) -> bool:
+        """Should the worker go on? False once the run was forgotten or the lease taken over."""
+
+    async def done(self, lease: Lease, state: RunState, error: str | None = None, *, truncated: bool = False) -> None:
+        """The answer is finished, as `so_far` tells from now on. A lease that was taken over changes nothing."""
+
+    def so_far(self, run: str) -> Progress | None:
+        """What has been written of an answer; None when nobody has heard of it."""
+
+    def forget(self, run: str) -> None:
+        """The run has its message; drop what is kept of it, in the queue too."""
+
+
+class Engine(Protocol):
+    """Writes answers."""
+
+    name: str
+    """Shown with every answer, as `metadata.model`."""
+
+    batch: int
+    """How many prompts it takes at once."""
+
+    def answer(self, prompts: Sequence[Prompt]) -> AsyncIterator[tuple[int, str]]:
+        """Yield (index of the prompt, piece of its answer) as pieces are written.
+
+        An empty piece ends that answer while the others go on; so does the end of the iteration, for all.
+        Raises EngineFailure: nothing more will come, for those that have not ended.
+        """
+
+
+class EngineFailure(Exception):
+    """An engine could not go on. The sentence is for the people in the thread."""

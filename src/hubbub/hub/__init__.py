@@ -1,0 +1,1 @@
+"""The house: the verbs and who may use them, sessions, fan-out, runs. Knows the ports, no implementation of them."""

@@ -1,0 +1,148 @@
+"""Bringing a listener into step: the log after its cursor first, then the answers so far, then live.
+
+The session entered its rooms before anything is read, so nothing falls between reading and hearing. It pulls a
+bounded piece at a time and stops the moment its socket is full; when the socket drains it goes on from its feed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hubbub.core import frames
+from hubbub.core.feed import Feed
+from hubbub.core.forms import Shout
+from hubbub.core.nouns import Message, Run
+from hubbub.core.ports import Bus, Store
+from hubbub.hub.room import OpenRun, Room
+
+if TYPE_CHECKING:
+    from hubbub.hub.session import Session
+
+PIECE_MESSAGES = 100
+PIECE_BYTES = 128 << 10
+PIECE_TEXT = 32 << 10
+"""Longest part of an answer put in one frame for someone who is catching up, in code points."""
+
+
+async def catch_up(session: Session, store: Store, bus: Bus) -> None:
+    """Pull until the session is in step in all its rooms, or its socket is full."""
+    feed = session.feed
+    assert feed is not None
+    # Everything unheard at the start is told before anything live, so no room is joined in the first round.
+    for room in list(session.rooms.values()):
+        if feed.threads.get(room.id, room.known) < room.known:
+            await _read_log(session, room, feed, store)
+        if session.stopped:
+            return
+    for room in list(session.rooms.values()):
+        while room.id in feed.threads and room.id in session.rooms:
+            room.flush()
+            heard = feed.threads[room.id]
+            if heard < room.head:
+                await _read_log(session, room, feed, store)
+            elif heard > room.head:  # the store was ahead of the bus
+                await fill(room, store)
+            elif _tell_runs(session, room, feed, bus):
+                del feed.threads[room.id]
+                room.step_in(session)
+            if session.stopped:
+                return
+    session.feed = None
+
+
+async def fill(room: Room, store: Store) -> None:
+    """Shout what the store has and the bus has not brought."""
+    more = True
+    while more:
+        page = await store.read_after(room.id, room.known, PIECE_MESSAGES, PIECE_BYTES)
+        for message in page.messages:
+            room.shout(frames.MessageFrame(thread=message.thread, seq=message.seq, message=message))
+        more = page.more
+    room.flush()
+
+
+async def _read_log(session: Session, room: Room, feed: Feed, store: Store) -> None:
+    more = True
+    while more and room.id in feed.threads:
+        page = await store.read_after(room.id, feed.threads[room.id], PIECE_MESSAGES, PIECE_BYTES)
+        if session.stopped or room.id not in feed.threads:
+            return
+        shouts: list[Shout] = []
+        for message in page.messages:
+            ending = await _ending(message, feed, store) if message.run in feed.runs else None
+            if ending:
+                shouts += [Shout(rest, message.seq - 1) for rest in _rest(message, ending, feed)]
+            shouts.append(
+                Shout(
+                    frames.MessageFrame(thread=message.thread, seq=message.seq, message=message, stored=True),
+                    message.seq,
+                )
+            )
+            if ending:
+                shouts.append(Shout(end_frame(ending), message.seq))
+        if page.messages and room.id in feed.threads:
+            feed.threads[room.id] = page.messages[-1].seq
+            session.tell(shouts)
+        more = page.more
+
+
+async def _ending(message: Message, feed: Feed, store: Store) -> Run | None:
+    return await store.run(message.run) if message.run else None
+
+
+def _rest(message: Message, run: Run, feed: Feed) -> list[frames.RunDelta]:
+    """What a reader who knew the beginning of this answer still has to be told of it."""
+    piece = feed.piece(run.id, run.attempt, 0, message.text)
+    del feed.runs[run.id]
+    return _deltas(run.thread, run.id, run, *piece) if piece else []
+
+
+def end_frame(run: Run) -> frames.RunFrame:
+    """How a run that has ended is announced."""
+    assert run.message is not None
+    assert run.seq is not None
+    common = {
+        "run": run.id,
+        "thread": run.thread,
+        "assistant": run.assistant,
+        "attempt": run.attempt,
+        "message": run.message,
+        "seq": run.seq,
+    }
+    if run.state == "failed":
+        return frames.RunFailed(**common, error=run.error or "The answer failed.")  # type: ignore[arg-type]
+    return frames.ENDS[run.state](**common)  # type: ignore[arg-type]
+
+
+def _tell_runs(session: Session, room: Room, feed: Feed, bus: Bus) -> bool:
+    """Bring the session level with every answer being written here. False when its socket filled up meanwhile."""
+    for id, run in room.runs.items():
+        if feed.runs.get(id, (run.attempt, 0))[0] < run.attempt:
+            reset = frames.RunReset(run=id, thread=room.id, assistant=run.assistant, attempt=run.attempt)
+            session.tell([Shout(reset, room.head)])
+            feed.runs[id] = (run.attempt, 0)
+        progress = bus.so_far(id)
+        if progress is None or progress.attempt != run.attempt:
+            continue
+        text = progress.text[: run.told]
+        while piece := feed.piece(id, run.attempt, 0, text[: feed.runs.get(id, (0, 0))[1] + PIECE_TEXT]):
+            session.tell([Shout(delta, room.head) for delta in _deltas(room.id, id, run, *piece)])
+            if session.stopped:
+                return False
+    for id in room.runs:
+        feed.runs.pop(id, None)
+    return True
+
+
+def _deltas(thread: str, id: str, run: OpenRun | Run, offset: int, text: str) -> list[frames.RunDelta]:
+    return [
+        frames.RunDelta(
+            run=id,
+            thread=thread,
+            assistant=run.assistant,
+            attempt=run.attempt,
+            offset=offset + at,
+            text=text[at : at + PIECE_TEXT],
+        )
+        for at in range(0, len(text), PIECE_TEXT)
+    ]

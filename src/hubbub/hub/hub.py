@@ -1,0 +1,430 @@
+"""What is going on in this process: who is here, which rooms are open, who reads what.
+
+The hub owns every background task of the house. The verbs (posting.py, threads.py, runs.py) are functions and a class
+that take it; `access.py` is the one place where permission is decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from hubbub.core import frames, names
+from hubbub.core.errors import NameTaken, NotFound, Problem, RateLimited, Unauthorized
+from hubbub.core.feed import Feed
+from hubbub.core.forms import Shout, SseForm
+from hubbub.core.nouns import LOBBY, SHOWN_MEMBERS, Kind, Member, Membership, Message, Thread, stamp
+from hubbub.core.pace import Pace
+from hubbub.core.ports import Bus, Event, Store
+from hubbub.hub import access, catch_up
+from hubbub.hub.access import Need
+from hubbub.hub.auth import Auth
+from hubbub.hub.room import Room
+from hubbub.hub.runs import Assistant, Runs
+from hubbub.hub.session import Session
+
+log = structlog.get_logger("hubbub.hub")
+
+VISITOR = "visitor"
+"""Who acts when a request names nobody and guests are allowed."""
+
+SWEEP_S = 1.0
+UNUSED_ROOM_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds an operator may move. Times in seconds; a rate of 0 means no limit."""
+
+    send_rate: float = 20.0
+    send_burst: float = 40.0
+    hello_s: float = 10.0
+    slow_s: float = 10.0
+    history_turns: int = 10  # messages an assistant is shown
+
+
+@dataclass(slots=True)
+class _Here:
+    """A member as far as this process knows them."""
+
+    sessions: dict[Session, None] = field(default_factory=dict)
+    claims: int = 0  # sessions that hold the name, so that nobody else may use it without its token
+
+
+class Hub:
+    """Everything that is shared between the doors. Create it, `start` it, `stop` it."""
+
+    def __init__(
+        self,
+        store: Store,
+        bus: Bus,
+        auth: Auth,
+        *,
+        assistants: Iterable[Assistant] = (),
+        limits: Limits | None = None,
+        clock: Callable[[], float] = time.time,
+        version: str = "0",
+    ) -> None:
+        self.store = store
+        self.bus = bus
+        self.auth = auth
+        self.limits = limits or Limits()
+        self.clock = clock
+        self.version = version
+        self.members: dict[str, Member] = {}  # by key
+        self.rooms: dict[str, Room] = {}
+        self.runs: Runs = Runs(self, assistants)
+        self._private: dict[tuple[str, str], Room] = {}  # open private rooms, by (one key, other key)
+        self.sessions: set[Session] = set()
+        self.waiting_for_hello: dict[Session, float] = {}  # until when, in monotonic seconds
+        self.slow: dict[Session, tuple[int, float]] = {}  # bytes not taken yet, since when
+        self._here: dict[str, _Here] = {}
+        self._paces: dict[str, Pace] = {}  # of whoever sent something lately
+        self._places: dict[str, dict[Room, None]] = {}  # the open rooms each member is in
+        self._loading: dict[str, asyncio.Task[Room]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._filling: set[str] = set()
+        self._forms: dict[type[SseForm], SseForm] = {}
+        self.stopping = False
+
+    # Life
+
+    async def start(self) -> None:
+        """Read what must be known at once, take up the runs that were interrupted, begin to sweep."""
+        for member in await self.store.members():
+            self.members[names.key(member.name)] = member
+        if await self.store.thread(LOBBY) is None:
+            await self.store.create_thread(Thread(id=LOBBY, title=LOBBY, public=True), [])
+        self.bus.listen(self._hear, self.runs.noticed_end)
+        await self.runs.start()
+        self.spawn(self._sweep())
+
+    async def stop(self, reason: str = "The server is restarting.", retry_after: float = 1.0) -> None:
+        """Say goodbye to every session and finish what was begun."""
+        self.stopping = True
+        for session in list(self.sessions):
+            session.end("shutdown", reason, retry_after=retry_after)
+        await asyncio.sleep(0)
+        await self.runs.stop()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something in the background, owned by the hub; what it raises is logged."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) and not isinstance(error, Problem):
+            log.error("background_task_failed", task=task.get_coro().__qualname__, exc_info=error)  # type: ignore[union-attr]
+
+    def form_of(self, kind: type[SseForm]) -> SseForm:
+        """The one form of that kind, so that everyone who reads it shares its bytes."""
+        form = self._forms.get(kind)
+        if form is None:
+            form = self._forms[kind] = kind(self.store.epoch)
+        return form
+
+    def stamp(self) -> str:
+        return stamp(self.clock())
+
+    # Events
+
+    def publish(self, thread: str, frame: frames.Frame) -> None:
+        self.bus.publish(Event(thread, frame))
+
+    def _hear(self, event: Event) -> None:
+        room = self.rooms.get(event.thread)
+        if room is not None:
+            room.shout(event.frame)
+
+    def posted(self, message: Message) -> None:
+        """A message was committed: shout it, and see whether an assistant has to answer."""
+        self.publish(message.thread, frames.MessageFrame(thread=message.thread, seq=message.seq, message=message))
+        self.runs.consider(message)
+
+    def _fill(self, room: Room) -> None:
+        if room.id not in self._filling:
+            self._filling.add(room.id)
+            task = self.spawn(catch_up.fill(room, self.store))
+            task.add_done_callback(lambda _: self._filling.discard(room.id))
+
+    # Members
+
+    def known(self, name: str) -> Member | None:
+        """The member of that name, in any spelling."""
+        return self.members.get(names.key(name))
+
+    async def arrive(self, name: str, kind: Kind = Kind.PERSON) -> Member:
+        """The member of that name, who from now on has signed in at least once and is in the lobby."""
+        known = self.known(name)
+        if known is not None and known.arrived:
+            return known
+        wanted = Member(name=names.normalise(name), kind=kind, arrived=True)
+        member = await self.store.add_member(wanted, [(LOBBY, None)])
+        self.members[names.key(member.name)] = member
+        lobby = self.rooms.get(LOBBY)
+        if lobby is not None and member.name not in lobby.members:
+            self.entered(lobby, member.name)
+        return member
+
+    async def addressee(self, name: str) -> Member:
+        """Somebody to write to. A name nobody knows may be written to while guests are allowed."""
+        known = self.known(name)
+        if known is not None:
+            return known
+        if not self.auth.guests:
+            raise NotFound(f"Nobody is called '{name}' here.{self.hint(name)}")
+        member = await self.store.add_member(Member(name=names.normalise(name)))
+        return self.members.setdefault(names.key(member.name), member)
+
+    def hint(self, name: str) -> str:
+        """` Did you mean 'Joe'?` when somebody who was here before has a name like that, else nothing."""
+        near = names.nearest(name, (member.name for member in self.members.values() if member.arrived))
+        return f" Did you mean '{near}'?" if near else ""
+
+    # Who is here
+
+    def identify(self, token: str | None, user: str | None, *, claimed_by: Session | None = None) -> str:
+        """The name a caller may act under. Raises Unauthorized, NameTaken or BadRequest.
+
+        A guest's name belongs to whoever is connected under it, until they leave; their token proves it.
+        """
+        if token is not None:
+            return self.auth.read(token)
+        if not self.auth.guests:
+            raise Unauthorized("Guests are not allowed here; sign in and send the token.")
+        name = names.normalise(VISITOR if user is None else user)
+        known = self.known(name)
+        name = known.name if known else name
+        here = self._here.get(name)
+        if (here is not None and here.claims) or name in self.runs.assistants:
+            raise NameTaken("Username already taken.")
+        return name
+
+    def claim(self, session: Session, name: str) -> None:
+        """The session speaks as `name` from now on, and nobody else does without the name's token."""
+        here = self._here.get(name)
+        if here is None:
+            here = self._here[name] = _Here()
+        here.sessions[session] = None
+        here.claims += session.claims
+        self.sessions.add(session)
+
+    def online(self, name: str) -> bool:
+        return name in self._here or name in self.runs.assistants
+
+    def everyone_online(self) -> list[str]:
+        return [*self._here, *self.runs.assistants]
+
+    def sessions_of(self, name: str) -> list[Session]:
+        here = self._here.get(name)
+        return list(here.sessions) if here else []
+
+    def require_pace(self, name: str) -> None:
+        """Count one more message of `name`. Raises RateLimited."""
+        if not self.limits.send_rate:
+            return
+        now = time.monotonic()
+        pace = self._paces.get(name)
+        if pace is None:
+            pace = self._paces[name] = Pace(self.limits.send_rate, self.limits.send_burst, now)
+        wait_s = pace.take(now)
+        if wait_s:
+            raise RateLimited("You are sending too fast.", retry_after=round(wait_s, 3))
+
+    # Sessions
+
+    async def enter(
+        self, session: Session, only: list[str] | None, resume: frames.Resume | None
+    ) -> list[frames.ThreadView]:
+        """Put the session into its member's rooms, behind; what it hears starts at its cursors. The threads it
+        hears. The caller then lets it catch up."""
+        name = session.name
+        first = len(self.sessions_of(name)) == 1
+        mine = await self.store.threads_of(name)
+        if only is not None:
+            unknown = set(only) - {thread.id for thread, _ in mine}
+            if unknown:
+                raise NotFound(f"There is no thread {min(unknown)!r} for you.")
+            mine = [(thread, seen) for thread, seen in mine if thread.id in only]
+        session.only = None if only is None else frozenset(only)
+        session.feed = Feed(runs=dict(resume.runs) if resume else None)
+        same_log = resume is not None and resume.epoch in (None, self.store.epoch)
+        views = []
+        for thread, seen in mine:
+            room = self.rooms.get(thread.id) or await self.room(thread.id)
+            at = seen
+            if resume is not None and thread.id in resume.threads:
+                at = resume.threads[thread.id] if same_log else seen
+                if not same_log or at > room.known:
+                    reason = "The server's data was replaced." if not same_log else "The cursor is above the head."
+                    session.resets.append(frames.Reset(thread=thread.id, reason=reason))
+                    at = min(seen, room.known)
+            self.listen(session, room, at)
+            views.append(room.view(seen))
+        if first:
+            self._presence(name, True)
+        return views
+
+    def listen(self, session: Session, room: Room, at: int) -> None:
+        """The session hears the room after seq `at`, once it has caught up."""
+        if session.feed is None:
+            session.feed = Feed()
+        session.rooms[room.id] = room
+        session.feed.threads[room.id] = at
+        room.behind.add(session)
+
+    def leave(self, session: Session) -> None:
+        """The session is gone. Safe to call for one that never entered."""
+        self.waiting_for_hello.pop(session, None)
+        self.slow.pop(session, None)
+        self.sessions.discard(session)
+        for room in session.rooms.values():
+            room.step_out(session)
+        session.rooms = {}
+        here = self._here.get(session.name)
+        if here is None or session not in here.sessions:
+            return
+        del here.sessions[session]
+        here.claims -= session.claims
+        if not here.sessions:
+            del self._here[session.name]
+            self._presence(session.name, False)
+
+    def _presence(self, name: str, online: bool) -> None:
+        told: dict[Session, None] = {}
+        for room in self._places.get(name, ()):
+            if online:
+                room.offline.pop(name, None)
+            else:
+                room.offline[name] = None
+            if len(room.members) <= SHOWN_MEMBERS:
+                told.update(dict.fromkeys(room.sessions()))
+        shouts = [Shout(frames.Presence(user=name, online=online))]
+        for session in told:
+            if session.name != name and not session.stopped:
+                session.tell(shouts)
+
+    # Rooms
+
+    async def room(self, id: str) -> Room:
+        """The room of a thread, opened when nobody was in it. Raises NotFound."""
+        room = self.rooms.get(id)
+        if room is not None:
+            return room
+        loading = self._loading.get(id)
+        if loading is None:
+            loading = self._loading[id] = self.spawn(self._load(id))
+            loading.add_done_callback(lambda _: self._loading.pop(id, None))
+        return await asyncio.shield(loading)
+
+    async def _load(self, id: str) -> Room:
+        thread = await self.store.thread(id)
+        if thread is None:
+            raise NotFound("There is no such thread here.")
+        members = [membership.member for membership in await self.store.memberships(id)]
+        room = self.rooms[id] = Room(thread, members, fill=self._fill)
+        for name in members:
+            self._place(room, name)
+        if thread.private:
+            one, other = (names.key(name) for name in members)
+            self._private[one, other] = self._private[other, one] = room
+        room.touched = time.monotonic()
+        # Whatever was committed while this was read has been shouted to nobody.
+        await catch_up.fill(room, self.store)
+        return room
+
+    def _place(self, room: Room, name: str) -> None:
+        self._places.setdefault(name, {})[room] = None
+        room.enter(name, online=self.online(name))
+        if name in self.runs.assistants:
+            room.assistants[name] = self.members[names.key(name)]
+
+    async def room_for(self, name: str, id: str, need: Need = Need.MEMBER) -> Room:
+        """The room, if `name` may do there what needs `need`. Forbidden looks like absent: raises NotFound."""
+        room = self.rooms.get(id) or await self.room(id)
+        access.require(name, room, need)
+        room.touched = time.monotonic()
+        return room
+
+    def private_room(self, name: str, other: str) -> Room | None:
+        """The private room of the two, if it is open."""
+        return self._private.get((names.key(name), names.key(other)))
+
+    def refused(self, problem: Problem) -> asyncio.Future[Message]:
+        """A post that was refused, for its place among the replies."""
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        future.set_exception(problem)
+        return future
+
+    def entered(self, room: Room, name: str, seen: int | None = None) -> None:
+        """Somebody became a member: their sessions hear the room from `seen` on (None: from now)."""
+        self._place(room, name)
+        for session in self.sessions_of(name):
+            if session.only is None and room.id not in session.rooms and session.ready:
+                self.listen(session, room, room.known if seen is None else seen)
+                session.catch_up()
+
+    def departed(self, room: Room, name: str) -> None:
+        """Somebody is no longer a member: nothing newer reaches them."""
+        room.depart(name)
+        self._forget_place(room, name)
+        for session in self.sessions_of(name):
+            room.step_out(session)
+            session.rooms.pop(room.id, None)
+            if session.feed is not None:
+                session.feed.threads.pop(room.id, None)
+
+    def _forget_place(self, room: Room, name: str) -> None:
+        places = self._places.get(name)
+        if places is not None:
+            places.pop(room, None)
+            if not places:
+                del self._places[name]
+
+    async def open_thread(self, thread: Thread, members: list[str]) -> Room:
+        """Make a thread and its room; its members hear it from the first message on."""
+        made = await self.store.create_thread(thread, [Membership(thread=thread.id, member=name) for name in members])
+        room = await self.room(made.id)
+        for name in members:
+            self.entered(room, name, 0)
+        return room
+
+    def close_room(self, room: Room) -> None:
+        for name in room.members:
+            self._forget_place(room, name)
+        if room.thread.private:
+            one, other = (names.key(name) for name in room.members)
+            del self._private[one, other], self._private[other, one]
+        self.rooms.pop(room.id, None)
+
+    # The sweep: everything that has to be noticed sooner or later
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = time.monotonic()
+            for session, deadline in list(self.waiting_for_hello.items()):
+                if now > deadline:
+                    session.refuse_silence()
+            for session, (left, since) in list(self.slow.items()):
+                waiting = session.door.unsent()
+                if waiting < left:
+                    self.slow[session] = (waiting, now)
+                elif now - since > self.limits.slow_s:
+                    session.end("slow", "You did not read for too long; resume from your cursor.", retry_after=1)
+            for room in list(self.rooms.values()):
+                if room.deserted and now - room.touched > UNUSED_ROOM_S:
+                    self.close_room(room)
+            self._paces = {name: pace for name, pace in self._paces.items() if now - pace.at < UNUSED_ROOM_S}
+            await self.runs.sweep()

@@ -1,0 +1,232 @@
+"""Fan-out: a thread while somebody hears it.
+
+The readers of a room are either *in step* (they have been written everything so far) or *behind* (joining, resuming,
+slow). Work per reader and message must be nearly nothing, so what is due in one turn of the loop is encoded once per
+form, joined, and written once to each reader in step. A reader that is behind has no queue; it has a `Feed`, and
+`catch_up.py` reads the log for it until it is in step.
+
+A room is itself a listener of the bus with a feed of its own: what is lost, doubled or reordered there is noticed
+here, and read from the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+from hubbub.core import frames
+from hubbub.core.feed import Feed, Verdict
+from hubbub.core.forms import Form, Shout
+from hubbub.core.nouns import SHOWN_MEMBERS, Member, Thread
+
+if TYPE_CHECKING:
+    from hubbub.hub.session import Session
+
+MAX_TURN_BYTES = 256 << 10
+"""Once this much is due it is written without waiting for the turn to end, so a slow reader's buffer stays small."""
+
+
+class OpenRun:
+    """A run that is being written in this room, as far as its readers in step have been told."""
+
+    __slots__ = ("assistant", "attempt", "ended", "length", "told")
+
+    def __init__(self, assistant: str, attempt: int) -> None:
+        self.assistant = assistant
+        self.attempt = attempt
+        self.ended = False  # its end is due, but not yet written
+        self.length = 0  # code points shouted
+        self.told = 0  # code points written to the readers in step
+
+
+class Fill(Protocol):
+    def __call__(self, room: Room) -> None:
+        """See to it that the room reads the store from its last seq on."""
+
+
+class Room:
+    """One thread's members and readers. Everything here is immediate; nothing waits for a reader."""
+
+    __slots__ = (
+        "_due",
+        "_due_bytes",
+        "_feed",
+        "_fill",
+        "_loop",
+        "_scheduled",
+        "_writers",
+        "assistants",
+        "behind",
+        "head",
+        "members",
+        "offline",
+        "runs",
+        "thread",
+        "touched",
+    )
+
+    def __init__(self, thread: Thread, members: Iterable[str], *, fill: Fill) -> None:
+        self.thread = thread
+        self.members: dict[str, None] = dict.fromkeys(members)
+        self.offline: dict[str, None] = {}
+        self.assistants: dict[str, Member] = {}
+        self.head = thread.head  # seq of the newest message written to the readers in step
+        self.runs: dict[str, OpenRun] = {}
+        self.behind: set[Session] = set()
+        self.touched = 0.0  # when it was last used, for putting unused rooms away
+        self._feed = Feed({thread.id: thread.head})
+        self._fill = fill
+        self._writers: dict[Form, dict[Session, Callable[[bytes], None]]] = {}
+        self._due: list[Shout] = []
+        self._due_bytes = 0
+        self._scheduled = False
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def id(self) -> str:
+        return self.thread.id
+
+    @property
+    def known(self) -> int:
+        """The newest seq this room has been told of, written or not."""
+        return self._feed.threads[self.thread.id]
+
+    @property
+    def deserted(self) -> bool:
+        return not (self._writers or self.behind or self._due or self.runs)
+
+    def view(self, seen: int | None = None) -> frames.ThreadView:
+        """The thread as its members see it now."""
+        fields = {
+            "id": self.id,
+            "title": self.thread.title,
+            "members": list(islice(self.members, SHOWN_MEMBERS)),
+            "member_count": len(self.members),
+            "head": self.known,
+            "public": self.thread.public,
+        }
+        return frames.ThreadView(**fields) if seen is None else frames.ThreadView(**fields, seen=seen)  # type: ignore[arg-type]
+
+    # Shouting
+
+    def shout(self, frame: frames.Frame) -> None:
+        """Tell every reader, this turn. Old events are dropped; one that leaves a gap starts a reading of the log."""
+        if isinstance(frame, frames.MessageFrame):
+            verdict = self._feed.ask(self.thread.id, frame.seq)
+            if verdict is not Verdict.NEXT:
+                if verdict is Verdict.GAP:
+                    self._fill(self)
+                return
+        elif isinstance(frame, frames.RunFrame):
+            new = self._follow(frame)
+            if new is None:
+                return
+            frame = new
+        shout = Shout(frame, self.known)
+        self._due.append(shout)
+        self._due_bytes += len(shout.payload)
+        if self._due_bytes >= MAX_TURN_BYTES:
+            self.flush()
+        elif not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self.flush)
+
+    def _follow(self, frame: frames.RunFrame) -> frames.RunFrame | None:
+        """Keep `runs` up to date; the part of the event that is new, if any."""
+        run = self.runs.get(frame.run)
+        if isinstance(frame, frames.RunDelta):
+            piece = self._feed.piece(frame.run, frame.attempt, frame.offset, frame.text)
+            if piece is None:
+                return None
+            if run is None or run.attempt < frame.attempt:
+                run = self.runs[frame.run] = OpenRun(frame.assistant, frame.attempt)
+            offset, text = piece
+            run.length = offset + len(text)
+            if offset == frame.offset:
+                return frame
+            return frames.RunDelta(
+                run=frame.run,
+                thread=frame.thread,
+                assistant=frame.assistant,
+                attempt=frame.attempt,
+                offset=offset,
+                text=text,
+            )
+        if isinstance(frame, frames.RunQueued | frames.RunStarted | frames.RunReset):
+            if run is None or run.attempt < frame.attempt:
+                self.runs[frame.run] = OpenRun(frame.assistant, frame.attempt)
+                self._feed.runs[frame.run] = (frame.attempt, 0)
+        elif run is not None:
+            run.ended = True
+            self._feed.runs.pop(frame.run, None)
+        return frame
+
+    def flush(self) -> None:
+        """Write what is due: one write a reader."""
+        self._scheduled = False
+        due = self._due
+        if not due:
+            return
+        self._due = []
+        self._due_bytes = 0
+        self.head = self.known
+        for run in self.runs.values():
+            run.told = run.length
+        for form, writers in list(self._writers.items()):
+            data = form.encode(due)
+            if data:
+                # A copy: a write may find its reader slow, which takes it out of `writers` there and then.
+                for write in list(writers.values()):
+                    write(data)
+        if any(run.ended for run in self.runs.values()):
+            self.runs = {id: run for id, run in self.runs.items() if not run.ended}
+
+    # Readers
+
+    def step_in(self, session: Session) -> None:
+        """From now on the session is written everything. It must have heard exactly up to `head` and every
+        `told` of `runs`."""
+        self.behind.discard(session)
+        self._writers.setdefault(session.form, {})[session] = session.write
+
+    def step_out(self, session: Session) -> bool:
+        """Stop writing to the session. Was it in step?"""
+        self.behind.discard(session)
+        writers = self._writers.get(session.form)
+        if writers is None or writers.pop(session, None) is None:
+            return False
+        if not writers:
+            del self._writers[session.form]
+        return True
+
+    def sessions(self) -> list[Session]:
+        """Everyone who hears this room, behind or in step."""
+        return [*(session for writers in self._writers.values() for session in writers), *self.behind]
+
+    # Members
+
+    def enter(self, name: str, *, online: bool) -> None:
+        self.members[name] = None
+        if not online:
+            self.offline[name] = None
+
+    def depart(self, name: str) -> None:
+        self.members.pop(name, None)
+        self.offline.pop(name, None)
+        self.assistants.pop(name, None)
+
+    def destination(self, sender: str) -> str:
+        """Where a message goes: the other one in a private thread, else the thread."""
+        if self.thread.private:
+            return next(name for name in self.members if name != sender)
+        return self.id
+
+    def delivery(self, sender: str) -> tuple[str, list[str], int]:
+        """Who of the others is away: "live" or "stored", at most 50 names, and how many."""
+        away = self.offline
+        count = len(away) - (sender in away)
+        shown = [name for name in islice(away, SHOWN_MEMBERS + 1) if name != sender][:SHOWN_MEMBERS]
+        others = len(self.members) - (sender in self.members)
+        return ("live" if others > count else "stored"), shown, count

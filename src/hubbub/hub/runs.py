@@ -1,0 +1,285 @@
+"""The life of an answer, as the API node sees it: begun once, queued, streamed by a worker, ended in one message.
+
+A run is unique on (thread, assistant, message that asked), and beginning it moves the assistant's own cursor in the
+same transaction. So after a crash nothing is asked twice and nothing is forgotten: messages after that cursor are
+considered again, and runs that had not ended begin their next attempt.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from hubbub.core import frames, triggers
+from hubbub.core.errors import NotFound, Problem, QueueFull
+from hubbub.core.nouns import Draft, Kind, Message, Prompt, Run, RunState, Task, Turn, new_id, seq_of
+from hubbub.core.ports import Progress
+from hubbub.hub import threads
+from hubbub.hub.catch_up import end_frame
+from hubbub.hub.room import Room
+
+if TYPE_CHECKING:
+    from hubbub.hub.hub import Hub
+
+log = structlog.get_logger("hubbub.runs")
+
+MAX_ATTEMPTS = 3
+MARK_EVERY_S = 30.0
+COMPARE_EVERY_S = 3.0
+PROMPT_BYTES = 256 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class Assistant:
+    """A member that answers. `model` is shown with every answer."""
+
+    name: str
+    instructions: str
+    model: str
+
+
+class Runs:
+    """Begins and ends runs; owned by the hub."""
+
+    def __init__(self, hub: Hub, assistants: Iterable[Assistant]) -> None:
+        self._hub = hub
+        self.assistants = {assistant.name: assistant for assistant in assistants}
+        self._open: dict[str, Run] = {}
+        self._ending: set[str] = set()
+        self._considered: dict[tuple[str, str], int] = {}  # (thread, assistant) -> seq no crash has to look at again
+        self._marked_at = self._compared_at = time.monotonic()
+
+    async def start(self) -> None:
+        """Let the assistants arrive; take up what was interrupted."""
+        hub = self._hub
+        for name in self.assistants:
+            await hub.arrive(name, Kind.ASSISTANT)
+        for run in await hub.store.open_runs():
+            if run.assistant in self.assistants:
+                await self._retry(run)
+        for name in self.assistants:
+            for thread, seen in await hub.store.threads_of(name):
+                more, at = thread.head > seen, seen
+                while more:
+                    page = await hub.store.read_after(thread.id, at, 100, PROMPT_BYTES)
+                    for message in page.messages:
+                        room = await hub.room(thread.id)
+                        await self._consider(room, message, {name: self.assistants[name]})
+                        at = message.seq
+                    more = page.more
+                if at > seen:
+                    await hub.store.see(thread.id, name, at)
+
+    async def stop(self) -> None:
+        """What was considered need not be looked at again."""
+        await self._move_marks()
+
+    # Beginning
+
+    def consider(self, message: Message) -> None:
+        """A new message: does an assistant in its thread have to answer?"""
+        room = self._hub.rooms.get(message.thread)
+        if room is None or not (room.assistants or "@" in message.text):
+            return
+        for name in room.assistants:
+            self._considered[message.thread, name] = message.seq
+        if message.type in ("chat", "command") and (room.thread.private or message.reply_to or "@" in message.text):
+            self._hub.spawn(self._consider(room, message, self.assistants))
+
+    async def _consider(self, room: Room, message: Message, assistants: dict[str, Assistant]) -> None:
+        hub = self._hub
+        replied_to = None
+        if message.reply_to:
+            original = await hub.store.message(room.id, seq_of(message.reply_to))
+            if original is not None and original.id == message.reply_to:
+                replied_to = original.sender
+        depth = 0
+        if message.run is not None and (asked := await hub.store.run(message.run)):
+            depth = asked.depth + 1
+        for assistant in assistants.values():
+            if not triggers.addressed(
+                message, assistant.name, private=room.thread.private, replied_to=replied_to, depth=depth
+            ):
+                continue
+            if assistant.name not in room.members:
+                if room.thread.private or assistant.name == message.sender:
+                    continue
+                # A mention brings the assistant in, as its sender could have done.
+                await threads.add(hub, message.sender, frames.ThreadAdd(thread=room.id, member=assistant.name))
+            try:
+                await self.begin(room, assistant.name, message.seq, depth)
+            except Problem as refused:
+                log.warning("run_not_begun", thread=room.id, assistant=assistant.name, code=refused.code)
+
+    async def begin(self, room: Room, assistant: str, trigger: int, depth: int = 0) -> Run | None:
+        """Store and queue a run. None when that message asked this assistant before."""
+        run = await self._hub.store.begin_run(
+            Run(id=new_id(), thread=room.id, assistant=assistant, trigger=trigger, depth=depth)
+        )
+        if run is not None:
+            await self._queue(run)
+        return run
+
+    async def _queue(self, run: Run) -> None:
+        hub = self._hub
+        self._open[run.id] = run
+        prompt = await self._prompt(run)
+        task = Task(run=run.id, thread=run.thread, assistant=run.assistant, attempt=run.attempt, prompt=prompt)
+        try:
+            position = await hub.bus.put(task)
+        except QueueFull as full:
+            await self._end(run, Progress(run.attempt, "", RunState.FAILED, full.detail))
+            raise
+        hub.publish(run.thread, frames.RunQueued(**_common(run), position=position))
+
+    async def _prompt(self, run: Run) -> Prompt:
+        """What the assistant is shown: its instructions and the newest turns of the thread."""
+        hub = self._hub
+        newest = run.trigger + 1 if run.trigger else None
+        page = await hub.store.read_before(run.thread, newest, hub.limits.history_turns, PROMPT_BYTES)
+        turns = [Turn(role="system", name=run.assistant, text=self.assistants[run.assistant].instructions)]
+        for message in page.messages:
+            if message.type != "notification" and message.text:
+                role = "assistant" if message.sender == run.assistant else "user"
+                turns.append(Turn(role=role, name=message.sender, text=message.text))
+        return Prompt(run=run.id, assistant=run.assistant, turns=tuple(turns))
+
+    async def _retry(self, run: Run) -> None:
+        """A run that was interrupted begins again, at most twice."""
+        room = await self._hub.room(run.thread)
+        if run.attempt >= MAX_ATTEMPTS:
+            self._open[run.id] = run
+            error = f"The answer was interrupted {MAX_ATTEMPTS} times."
+            await self._end(run, Progress(run.attempt, "", RunState.FAILED, error))
+            return
+        again = await self._hub.store.set_run(run.id, RunState.QUEUED, run.attempt + 1)
+        if again is not None:
+            room.shout(frames.RunReset(**_common(again)))
+            await self._queue(again)
+
+    # Ending
+
+    def noticed_end(self, id: str) -> None:
+        """The bus says that an answer is finished."""
+        run = self._open.get(id)
+        progress = self._hub.bus.so_far(id)
+        if run is not None and progress is not None and progress.state.ended and progress.attempt == run.attempt:
+            self._hub.spawn(self._end(run, progress))
+
+    async def _end(self, run: Run, progress: Progress) -> None:
+        """Turn the answer into its message; whoever comes second finds the run ended and does nothing."""
+        hub = self._hub
+        if run.id in self._ending:
+            return
+        self._ending.add(run.id)
+        try:
+            room = await hub.room(run.thread)
+            metadata: dict[str, Any] = {
+                "state": str(progress.state),
+                "model": self.assistants[run.assistant].model,
+            }
+            if progress.error:
+                metadata["error"] = progress.error
+            if progress.truncated:
+                metadata["truncated"] = True
+            draft = Draft(
+                thread=run.thread,
+                sender=run.assistant,
+                text=progress.text,
+                timestamp=hub.stamp(),
+                destination=room.destination(run.assistant),
+                metadata=metadata,
+                run=run.id,
+                key=run.id,
+            )
+            message = await hub.store.end_run(run.id, run.attempt, progress.state, progress.error, draft)
+        except NotFound:  # the thread was deleted meanwhile
+            message = None
+        except Problem as failure:  # the sweep tries again
+            log.warning("run_end_not_stored", run=run.id, code=failure.code)
+            return
+        finally:
+            self._ending.discard(run.id)
+        self._open.pop(run.id, None)
+        if message is not None:
+            ended = await hub.store.run(run.id)
+            hub.posted(message)
+            if ended is not None:
+                hub.publish(run.thread, end_frame(ended))
+        hub.bus.forget(run.id)
+
+    # What members may ask for
+
+    async def start_by(self, name: str, request: frames.RunStart) -> frames.RunReply:
+        """Ask an assistant for an answer to the thread as it stands."""
+        room = await self._hub.room_for(name, request.thread)
+        known = self._hub.known(request.assistant)
+        if known is None or known.name not in self.assistants:
+            raise NotFound(f"No assistant is called '{request.assistant}'.{self._hub.hint(request.assistant)}")
+        run = await self.begin(room, known.name, 0)
+        assert run is not None
+        return frames.RunReply(run=self.view(run))
+
+    async def cancel_by(self, name: str, request: frames.RunCancel) -> frames.RunReply:
+        """Stop an answer; what was written so far becomes its message. Whoever is in the thread may."""
+        run = await self.get(name, request.run)
+        open_run = self._open.get(run.id)
+        if open_run is not None:
+            progress = self._hub.bus.so_far(run.id)
+            text = progress.text if progress and progress.attempt == open_run.attempt else ""
+            await self._end(open_run, Progress(open_run.attempt, text, RunState.CANCELLED))
+            run = await self._hub.store.run(run.id) or run
+        return frames.RunReply(run=self.view(run))
+
+    async def get(self, name: str, id: str) -> Run:
+        """A run in a thread of mine."""
+        run = await self._hub.store.run(id)
+        if run is None:
+            raise NotFound("There is no such run here.")
+        await self._hub.room_for(name, run.thread)
+        return run
+
+    def view(self, run: Run) -> frames.RunView:
+        """The run as it is told to clients; it is running once a worker has taken it."""
+        state = run.state
+        if state is RunState.QUEUED and self._hub.bus.so_far(run.id) is not None:
+            state = RunState.RUNNING
+        fields = {
+            "id": run.id,
+            "thread": run.thread,
+            "assistant": run.assistant,
+            "state": str(state),
+            "attempt": run.attempt,
+        }
+        if run.error:
+            fields["error"] = run.error
+        return frames.RunView(**fields)  # type: ignore[arg-type]
+
+    # Sooner or later
+
+    async def sweep(self) -> None:
+        """Find ends the bus forgot to mention; remember how far the assistants have read."""
+        now = time.monotonic()
+        if now - self._compared_at > COMPARE_EVERY_S:
+            self._compared_at = now
+            for id in list(self._open):
+                self.noticed_end(id)
+        if now - self._marked_at > MARK_EVERY_S:
+            self._marked_at = now
+            await self._move_marks()
+
+    async def _move_marks(self) -> None:
+        considered, self._considered = self._considered, {}
+        for (thread, name), seq in considered.items():
+            try:
+                await self._hub.store.see(thread, name, seq)
+            except Problem as failure:
+                log.debug("mark_not_moved", thread=thread, code=failure.code)
+
+
+def _common(run: Run) -> dict[str, Any]:
+    return {"run": run.id, "thread": run.thread, "assistant": run.assistant, "attempt": run.attempt}

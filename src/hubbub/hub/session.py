@@ -1,0 +1,500 @@
+"""The protocol of one live connection, whatever carries its bytes.
+
+    NEW ──hello──▶ READY ──bye, end, lost──▶ CLOSED
+
+A door feeds `receive` with payloads (or `handle` with requests) and writes what it is given. Replies go out in the
+order of the requests. Sends overlap each other, so that a pipelining client shares commits; any other request waits
+for what came before it. A session whose door is full begins nothing new and is written nothing until it drains.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from asyncio import Future
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
+from inspect import isawaitable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+from msgspec import UNSET
+from msgspec.structs import replace
+
+from hubbub.core import frames, wire
+from hubbub.core.errors import OUTSIDE, BadFrame, HelloRequired, Internal, NameTaken, Problem, Unavailable
+from hubbub.core.feed import Feed
+from hubbub.core.forms import Form, Shout
+from hubbub.core.framing import MAX_FRAME_BYTES
+from hubbub.core.nouns import Message
+from hubbub.hub import catch_up, posting, threads
+from hubbub.hub.room import Room
+
+if TYPE_CHECKING:
+    from hubbub.hub.hub import Hub
+
+log = structlog.get_logger("hubbub.session")
+
+MAX_IN_FLIGHT = 64
+"""Sends of one connection that may be waiting for their commit."""
+
+MAX_WAITING = 64
+"""Requests read but not begun; beyond that the connection is not read."""
+
+
+class State(Enum):
+    NEW = "new"
+    READY = "ready"
+    CLOSED = "closed"
+
+
+class Door(Protocol):
+    """The transport, as the session needs it."""
+
+    def write(self, data: bytes, /) -> None:
+        """Send bytes, without waiting."""
+
+    def unsent(self) -> int:
+        """How many written bytes the socket has not taken yet."""
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def end(self, code: str, reason: str) -> None:
+        """Close the connection after what was written, saying why in the transport's own way. `code` is one of
+        errors.OUTSIDE, or "" for a normal end."""
+
+
+class Session:
+    """One connection of one member. `claims` is False for readers that only name themselves (SSE without a token)."""
+
+    __slots__ = (
+        "_catching_up",
+        "_drained",
+        "_in_flight",
+        "_reading_paused",
+        "_verb",
+        "_waiting",
+        "claims",
+        "door",
+        "feed",
+        "form",
+        "hub",
+        "name",
+        "only",
+        "resets",
+        "rooms",
+        "state",
+        "stopped",
+    )
+
+    def __init__(self, hub: Hub, door: Door, form: Form, *, hello_s: float | None = None) -> None:
+        self.hub = hub
+        self.door = door
+        self.form = form
+        self.name = ""
+        self.state = State.NEW
+        self.claims = True
+        self.rooms: dict[str, Room] = {}
+        self.only: frozenset[str] | None = None
+        self.feed: Feed | None = None  # where it stands while it is behind
+        self.resets: list[frames.Frame] = []  # to be told before anything else
+        self.stopped = False  # its socket is full
+        self._waiting: deque[frames.Request] | None = None
+        self._in_flight: deque[tuple[Any, Future[Message]]] | None = None
+        self._verb: Future[Any] | None = None
+        self._catching_up = False
+        self._drained: Future[None] | None = None
+        self._reading_paused = False
+        hub.waiting_for_hello[self] = time.monotonic() + (hub.limits.hello_s if hello_s is None else hello_s)
+
+    @property
+    def ready(self) -> bool:
+        return self.state is State.READY
+
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        return self.door.write
+
+    def tell(self, shouts: Sequence[Shout]) -> None:
+        """Write frames to this session alone."""
+        if self.state is not State.CLOSED:
+            data = self.form.encode(shouts)
+            if data:
+                self.door.write(data)
+
+    # The beginning
+
+    async def begin(
+        self, name: str, only: list[str] | None = None, resume: frames.Resume | None = None
+    ) -> list[frames.ThreadView]:
+        """Become `name` and enter their rooms, behind. What was missed is told after `listen`. When this raises,
+        the session is as new as before."""
+        hub = self.hub
+        self.name = name
+        deadline = hub.waiting_for_hello.pop(self, 0.0)
+        hub.claim(self, name)
+        try:
+            member = await hub.arrive(name)
+            if member.name != name:  # somebody spelled it differently in the meantime
+                raise NameTaken("Username already taken.")
+            views = await hub.enter(self, only, resume)
+            if resume and resume.runs:
+                await self._find_ended_runs()
+            if self.state is not State.NEW:
+                raise Unavailable("The connection was closed.")
+        except BaseException:
+            hub.leave(self)
+            self.name, self.feed, self.resets = "", None, []
+            if self.state is State.NEW:
+                hub.waiting_for_hello[self] = deadline
+            raise
+        self.state = State.READY
+        return views
+
+    async def _find_ended_runs(self) -> None:
+        """Runs the client was reading whose message it already has: only their end is to be told."""
+        assert self.feed is not None
+        for id in list(self.feed.runs):
+            run = await self.hub.store.run(id)
+            if run is None or run.thread not in self.rooms:
+                self.feed.runs.pop(id, None)
+            elif run.seq is not None and run.seq <= self.feed.threads.get(run.thread, 0):
+                self.resets.append(catch_up.end_frame(run))
+                self.feed.runs.pop(id, None)
+
+    def listen(self) -> None:
+        """From now on, hear: first what was missed, then live."""
+        resets, self.resets = self.resets, []
+        if resets:
+            self.tell([Shout(frame) for frame in resets])
+        self.catch_up()
+
+    # In
+
+    def receive(self, payload: bytes) -> None:
+        """One payload from the client."""
+        try:
+            request = wire.decode(payload)
+        except wire.Undecodable as wrong:
+            self._answer_in_order(_error(wrong.problem, wrong.id))
+        else:
+            self.handle(request)
+
+    def handle(self, request: frames.Request) -> None:
+        """One request from the client."""
+        if self.state is State.CLOSED:
+            return
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(request)
+        if len(self._waiting) > MAX_WAITING and not self._reading_paused:
+            self._reading_paused = True
+            self.door.pause_reading()
+        self._advance()
+
+    def refuse(self, problem: Problem) -> None:
+        """The client broke the framing: say so and close."""
+        self.tell([Shout(_error(problem, None))])
+        self.end(problem.code, problem.detail)
+
+    def refuse_payload(self, detail: str) -> None:
+        """Something that is no frame, inside framing that is still whole."""
+        self._answer_in_order(_error(BadFrame(detail), None))
+
+    def finish(self) -> None:
+        """Nothing more will come: close after the last reply."""
+        self.handle(frames.ByeSend())
+
+    def _answer_in_order(self, frame: frames.Frame) -> None:
+        """Reply to something that could not be begun, after the replies still owed."""
+        if self._waiting or self._in_flight or self._verb:
+            self.handle(_Answered(frame=frame))
+        else:
+            self.tell([Shout(frame)])
+
+    def _advance(self) -> None:
+        waiting = self._waiting
+        while waiting and self._verb is None and not self.stopped and self.state is not State.CLOSED:
+            request = waiting[0]
+            if type(request) is frames.MessageSend and self.state is State.READY:
+                if self._in_flight and len(self._in_flight) >= MAX_IN_FLIGHT:
+                    return
+                waiting.popleft()
+                self._send(request)
+            elif self._in_flight:
+                return
+            else:
+                waiting.popleft()
+                self._begin(request)
+        if not waiting:
+            self._waiting = None
+        if self._reading_paused and not waiting and not self.stopped and self.state is not State.CLOSED:
+            self._reading_paused = False
+            self.door.resume_reading()
+
+    def _send(self, request: frames.MessageSend) -> None:
+        try:
+            self.hub.require_pace(self.name)
+            posted = posting.post_now(self.hub, self.name, request)
+        except Problem as refused:
+            if self._in_flight:
+                posted = self.hub.refused(refused)
+            else:
+                self.tell([Shout(_error(refused, request.id))])
+                return
+        if posted is None:  # the thread has to be looked up first
+            self._verb = self.hub.spawn(self._send_later(request))
+            return
+        if self._in_flight is None:
+            self._in_flight = deque()
+        self._in_flight.append((request.id, posted))
+        posted.add_done_callback(self._sent)
+
+    async def _send_later(self, request: frames.MessageSend) -> None:
+        await self._run(posting.send(self.hub, self.name, request), request.id)
+
+    def _sent(self, _: Future[Message]) -> None:
+        owed = self._in_flight
+        if not owed or not owed[0][1].done():
+            return
+        shouts = []
+        while owed and owed[0][1].done():
+            id, posted = owed.popleft()
+            try:
+                frame: frames.Frame = posting.ack(self.hub, posted.result(), id)
+            except Problem as refused:
+                frame = _error(refused, id)
+            shouts.append(Shout(frame))
+        if not owed:
+            self._in_flight = None
+        self.tell(shouts)
+        self._advance()
+
+    def _begin(self, request: frames.Request) -> None:
+        verb = _VERBS[type(request)]
+        try:
+            if self.state is State.NEW and verb is not _hello and verb is not _answered and verb is not _bye:
+                raise HelloRequired('Introduce yourself first: {"type": "hello", "user": "…"}.')
+            result = verb(self, request)
+        except Problem as refused:
+            self.tell([Shout(_error(refused, request.id))])
+            return
+        if isawaitable(result):
+            self._verb = self.hub.spawn(self._run(result, request.id))
+        elif result is not None:
+            self.tell([Shout(_with_id(result, request.id))])
+
+    async def _run(self, work: Awaitable[Any], id: str | int | None) -> None:
+        try:
+            result = await work
+            if isinstance(result, frames.Frame):
+                self.tell([Shout(_with_id(result, id))])
+        except Problem as refused:
+            self.tell([Shout(_error(refused, id))])
+        except Exception:
+            log.exception("request_failed", member=self.name)
+            self.tell([Shout(_error(Internal("The request failed on our side; it was logged."), id))])
+        finally:
+            self._verb = None
+            self._advance()
+
+    # Being heard
+
+    def catch_up(self) -> None:
+        """Read what this session has not heard, unless that is under way."""
+        if not self._catching_up and self.feed is not None and self.state is State.READY:
+            self._catching_up = True
+            self.hub.spawn(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        try:
+            while self.feed is not None and not self.stopped:
+                await catch_up.catch_up(self, self.hub.store, self.hub.bus)
+        except Problem as failure:  # the store is away: the client comes back with its cursor
+            self.end(failure.code, failure.detail, retry_after=failure.retry_after or 1)
+        finally:
+            self._catching_up = False
+
+    def stop(self) -> None:
+        """The socket is full: from now on this session is behind in all its rooms."""
+        if self.stopped or self.state is State.CLOSED:
+            return
+        self.stopped = True
+        self.hub.slow[self] = (self.door.unsent(), time.monotonic())
+        if self.feed is None:
+            self.feed = Feed()
+        for room in self.rooms.values():
+            if room.step_out(self):
+                room.behind.add(self)
+                self.feed.threads[room.id] = room.head
+                for id, run in room.runs.items():
+                    self.feed.runs[id] = (run.attempt, run.told)
+        if not self._reading_paused:
+            self._reading_paused = True
+            self.door.pause_reading()
+
+    def go_on(self) -> None:
+        """The socket has drained."""
+        if not self.stopped:
+            return
+        self.stopped = False
+        self.hub.slow.pop(self, None)
+        self._let_go()
+        self.catch_up()
+        self._advance()
+
+    async def drained(self) -> None:
+        """Wait until the socket takes more, or is gone."""
+        if self.stopped and self.state is not State.CLOSED:
+            self._drained = asyncio.get_running_loop().create_future()
+            await self._drained
+
+    # The end
+
+    def refuse_silence(self) -> None:
+        """No hello came in time."""
+        self.end("hello_required", "No hello came in time.", retry_after=0)
+
+    def end(self, code: str, reason: str, *, retry_after: float = 0.0) -> None:
+        """Say `bye` and close. The client may resume unless it was refused."""
+        if self.state is State.CLOSED:
+            return
+        resume = OUTSIDE[code].retry if code else False
+        self.tell([Shout(frames.Bye(code=code or "bye", reason=reason, resume=resume, retry_after=retry_after))])
+        self.lost()
+        self.door.end(code, reason)
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        if self.state is not State.CLOSED:
+            self.state = State.CLOSED
+            self._waiting = None
+            self._let_go()
+            self.hub.leave(self)
+
+    def _let_go(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._drained = None
+
+
+class _Answered(frames.Request, frozen=True, kw_only=True):
+    """A place in the queue of requests for one that is answered already."""
+
+    frame: frames.Frame
+
+
+def _error(problem: Problem, id: str | int | None) -> frames.Error:
+    return frames.Error(
+        code=problem.code,
+        title=problem.outside.title,
+        detail=problem.detail,
+        retry_after=UNSET if problem.retry_after is None else problem.retry_after,
+        id=UNSET if id is None else id,
+    )
+
+
+def _with_id(frame: Any, id: str | int | None) -> Any:
+    return frame if id is None else replace(frame, id=id)
+
+
+# The verbs of a connection. Those that wait return an awaitable of their reply.
+
+
+async def _hello(session: Session, request: frames.Hello) -> frames.Welcome | None:
+    hub = session.hub
+    if session.name:
+        raise NameTaken(f"This connection speaks as '{session.name}' already; open another one.")
+    views = await session.begin(hub.identify(request.token, request.user), request.threads, request.resume)
+    welcome = frames.Welcome(
+        user=session.name,
+        token=hub.auth.issue(session.name, hub.clock()),
+        session=secrets.token_urlsafe(9),
+        server={"name": "hubbub", "version": hub.version, "time": hub.stamp(), "epoch": hub.store.epoch},
+        threads=views,
+        limits=limits(hub),
+    )
+    session.tell([Shout(_with_id(welcome, request.id))])
+    session.listen()
+    return None
+
+
+def limits(hub: Hub) -> dict[str, int | float]:
+    return {
+        "frame_bytes": MAX_FRAME_BYTES,
+        "text_bytes": frames.MAX_TEXT_BYTES,
+        "metadata_bytes": frames.MAX_METADATA_BYTES,
+        "key_characters": frames.MAX_KEY,
+        "title_characters": frames.MAX_TITLE,
+        "history_messages": frames.MAX_HISTORY,
+        "send_rate": hub.limits.send_rate,
+        "send_burst": hub.limits.send_burst,
+    }
+
+
+async def _send_verb(session: Session, request: frames.MessageSend) -> frames.Frame:
+    raise AssertionError("sends have a path of their own")
+
+
+async def _check(session: Session, request: frames.Check) -> frames.Checked:
+    count = 0
+    async for messages in posting.unseen(session.hub, session.name):
+        shouts = [
+            Shout(
+                _with_id(frames.MessageFrame(thread=m.thread, seq=m.seq, message=m, stored=True), request.id),
+                m.seq,
+            )
+            for m in messages
+        ]
+        session.tell(shouts)
+        count += len(messages)
+        await session.drained()
+    return frames.Checked(count=count)
+
+
+def _who(session: Session, request: frames.WhoGet) -> frames.Who:
+    return frames.Who(online=session.hub.everyone_online())
+
+
+def _ping(session: Session, request: frames.Ping) -> frames.Pong:
+    return frames.Pong()
+
+
+def _bye(session: Session, request: frames.ByeSend) -> None:
+    session.lost()
+    session.door.end("", "bye")
+
+
+def _answered(session: Session, request: _Answered) -> None:
+    session.tell([Shout(request.frame)])
+
+
+def _hub_verb(verb: Callable[..., Any]) -> Callable[[Session, Any], Any]:
+    return lambda session, request: verb(session.hub, session.name, request)
+
+
+_VERBS: dict[type[frames.Request], Callable[[Session, Any], Any]] = {
+    _Answered: _answered,
+    frames.Hello: _hello,
+    frames.MessageSend: _send_verb,
+    frames.ThreadCreate: _hub_verb(threads.create),
+    frames.ThreadJoin: _hub_verb(threads.join),
+    frames.ThreadLeave: _hub_verb(threads.leave),
+    frames.ThreadAdd: _hub_verb(threads.add),
+    frames.ThreadRemove: _hub_verb(threads.remove),
+    frames.ThreadList: _hub_verb(threads.listing),
+    frames.HistoryGet: _hub_verb(posting.history),
+    frames.Check: _check,
+    frames.Seen: _hub_verb(posting.seen),
+    frames.TypingSend: _hub_verb(posting.typing),
+    frames.WhoGet: _who,
+    frames.RunStart: lambda session, request: session.hub.runs.start_by(session.name, request),
+    frames.RunCancel: lambda session, request: session.hub.runs.cancel_by(session.name, request),
+    frames.Ping: _ping,
+    frames.ByeSend: _bye,
+}
+"""What every request does. A request in state NEW other than `hello` is refused by `_begin`."""

@@ -1,0 +1,147 @@
+"""The verbs of threads: make, join, leave, add, remove, rename, delete, list.
+
+Whoever joins, leaves, is added or removed becomes a `notification` message of the thread, in the same transaction.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hubbub.core import frames
+from hubbub.core.errors import BadRequest, NotFound
+from hubbub.core.forms import Shout
+from hubbub.core.nouns import LOBBY, Draft, Membership, Thread, new_id
+from hubbub.hub.access import Need
+from hubbub.hub.room import Room
+
+if TYPE_CHECKING:
+    from hubbub.hub.hub import Hub
+
+
+async def create(hub: Hub, name: str, request: frames.ThreadCreate) -> frames.ThreadFrame:
+    """A new group of the caller and those they name."""
+    members = [name]
+    for wanted in request.members:
+        member = (await hub.addressee(wanted)).name
+        if member not in members:
+            members.append(member)
+    room = await hub.open_thread(Thread(id=new_id(), title=request.title.strip(), public=request.public), members)
+    changed(hub, room)
+    return frames.ThreadFrame(thread=room.view(0))
+
+
+async def join(hub: Hub, name: str, request: frames.ThreadJoin) -> frames.ThreadFrame:
+    """Become a member of a public thread."""
+    room = await hub.room_for(name, request.thread, Need.JOINABLE)
+    return await _enter(hub, room, name, name, "joined", f"{name} joined.")
+
+
+async def add(hub: Hub, name: str, request: frames.ThreadAdd) -> frames.ThreadFrame:
+    """Make somebody else a member."""
+    room = await hub.room_for(name, request.thread)
+    member = (await hub.addressee(request.member)).name
+    _not_private(room)
+    return await _enter(hub, room, name, member, "added", f"{name} added {member}.")
+
+
+async def _enter(hub: Hub, room: Room, by: str, member: str, event: str, text: str) -> frames.ThreadFrame:
+    notice = _notice(hub, room, by, member, event, text)
+    message = await hub.store.join(Membership(thread=room.id, member=member, seen=-1), notice)
+    if message is not None:
+        hub.entered(room, member, message.seq - 1)
+        hub.posted(message)
+        changed(hub, room)
+    return frames.ThreadFrame(thread=room.view(await _seen(hub, room, by)))
+
+
+async def leave(hub: Hub, name: str, request: frames.ThreadLeave) -> frames.ThreadFrame:
+    """Stop being a member."""
+    room = await hub.room_for(name, request.thread)
+    return await _depart(hub, room, name, name, "left", f"{name} left.")
+
+
+async def remove(hub: Hub, name: str, request: frames.ThreadRemove) -> frames.ThreadFrame:
+    """End somebody's membership: nothing newer reaches them."""
+    room = await hub.room_for(name, request.thread)
+    known = hub.known(request.member)
+    if known is None or known.name not in room.members:
+        raise NotFound(f"'{request.member}' is not in this thread.")
+    return await _depart(hub, room, name, known.name, "removed", f"{name} removed {known.name}.")
+
+
+async def _depart(hub: Hub, room: Room, by: str, member: str, event: str, text: str) -> frames.ThreadFrame:
+    _not_private(room)
+    message = await hub.store.leave(room.id, member, _notice(hub, room, by, member, event, text))
+    if message is not None:
+        hub.departed(room, member)
+        hub.posted(message)
+        changed(hub, room)
+    return frames.ThreadFrame(thread=room.view())
+
+
+async def rename(hub: Hub, name: str, id: str, title: str | None, public: bool | None) -> frames.ThreadFrame:
+    """Change what a thread is called or who may join it."""
+    room = await hub.room_for(name, id)
+    _not_private(room)
+    if id == LOBBY:
+        raise BadRequest("The lobby is everybody's; it keeps its title and stays public.")
+    room.thread = await hub.store.update_thread(id, title=title, public=public)
+    changed(hub, room)
+    return frames.ThreadFrame(thread=room.view(await _seen(hub, room, name)))
+
+
+async def delete(hub: Hub, name: str, id: str) -> None:
+    """Remove a thread with everything in it."""
+    room = await hub.room_for(name, id)
+    if id == LOBBY:
+        raise BadRequest("The lobby cannot be deleted.")
+    await hub.store.delete_thread(id)
+    gone = [Shout(frames.Reset(thread=id, reason="The thread was deleted."))]
+    for session in room.sessions():
+        if not session.stopped:
+            session.tell(gone)
+    for member in list(room.members):
+        hub.departed(room, member)
+    hub.close_room(room)
+
+
+async def listing(hub: Hub, name: str, request: frames.ThreadList) -> frames.Threads:
+    """My threads; with `public` also those I could join."""
+    mine = await hub.store.threads_of(name)
+    views = [(await hub.room(thread.id)).view(seen) for thread, seen in mine]
+    if request.public:
+        known = {thread.id for thread, _ in mine}
+        views += [(await hub.room(t.id)).view() for t in await hub.store.public_threads() if t.id not in known]
+    return frames.Threads(threads=views)
+
+
+async def get(hub: Hub, name: str, id: str) -> frames.ThreadView:
+    """One thread I am in, or could join."""
+    room = await hub.room_for(name, id, Need.JOINABLE)
+    return room.view(await _seen(hub, room, name))
+
+
+def changed(hub: Hub, room: Room) -> None:
+    """Tell everyone in the thread what it looks like now."""
+    hub.publish(room.id, frames.ThreadFrame(thread=room.view()))
+
+
+async def _seen(hub: Hub, room: Room, name: str) -> int | None:
+    return await hub.store.see(room.id, name, 0) if name in room.members else None
+
+
+def _notice(hub: Hub, room: Room, by: str, member: str, event: str, text: str) -> Draft:
+    return Draft(
+        thread=room.id,
+        sender=by,
+        text=text,
+        timestamp=hub.stamp(),
+        destination=room.id,
+        type="notification",
+        metadata={"event": event, "member": member},
+    )
+
+
+def _not_private(room: Room) -> None:
+    if room.thread.private:
+        raise BadRequest("A private thread belongs to its two members; make a group for more.")

@@ -1,0 +1,240 @@
+"""Starts the parts of Hubbub in order, each a process with a log file of its own, and starts again what dies.
+
+Every child holds one end of a *lifeline*, a pipe that nobody writes to: when the launcher goes, however it goes, the
+pipe ends and the children leave, so that no orphan stays behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from hubbub.config import Settings
+from hubbub.core.errors import BadRequest, Internal, Unavailable
+
+READY_S = 30.0
+STOP_S = 8.0
+CALM_S = 10.0
+"""A part that lived this long is started again at once; one that dies sooner waits a little longer each time."""
+MAX_WAIT_S = 10.0
+LOG_BYTES = 10 << 20
+
+
+@dataclass(slots=True)
+class Part:
+    """One process, its log, and when to start it again."""
+
+    name: str
+    arguments: list[str]
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    wait_s: float = 0.0
+    again_at: float = 0.0
+    pipes: list[int] = field(default_factory=list)
+
+
+class Launcher:
+    """The parent of all parts."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lifeline, self._held = os.pipe()
+        self._stopping = False
+        self._parts: list[Part] = []
+
+    def launch(self) -> None:
+        """Start everything, watch it until told to stop, stop it."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._told)
+        _prepare_logs(self._settings.logs)
+        try:
+            began = time.monotonic()
+            http, tcp = self._start_server()
+            self._say(f"hubbub is up after {time.monotonic() - began:.1f} s.\n")
+            if self._settings.thermometer:
+                self._start(self._thermometer(tcp))
+            self._say(welcome(self._settings, http, tcp))
+            while not self._stopping:
+                self._watch()
+                _doze(0.2)
+        finally:
+            self._stop()
+
+    def _start_server(self) -> tuple[int, int]:
+        server = Part("server", self._serve(self._settings.port, self._settings.tcp_port), self._log("server"))
+        self._parts.append(server)
+        ready, wrote = os.pipe()
+        self._start(server, wrote)
+        os.close(wrote)
+        said = b""
+        deadline = time.monotonic() + READY_S
+        while not said.endswith(b"}") and not self._stopping:
+            if select.select([ready], [], [], 0.1)[0]:
+                chunk = os.read(ready, 4096)
+                if not chunk:
+                    break
+                said += chunk
+            if time.monotonic() > deadline:
+                break
+        os.close(ready)
+        if self._stopping:
+            raise KeyboardInterrupt
+        if not said.endswith(b"}"):
+            raise _failure(server)
+        ports = json.loads(said)
+        # Started again, it has to be where everybody looks for it.
+        server.arguments = self._serve(ports["http"], ports["tcp"])
+        return ports["http"], ports["tcp"]
+
+    def _serve(self, http: int, tcp: int) -> list[str]:
+        settings = self._settings
+        arguments = ["serve", "--host", settings.host, "--port", str(http), "--tcp-port", str(tcp)]
+        arguments += ["--home", str(settings.home)]
+        arguments += [] if settings.web else ["--no-web"]
+        return arguments + ([] if settings.openai else ["--no-openai"])
+
+    def _thermometer(self, tcp: int) -> Part:
+        address = f"tcp://{self._settings.host}:{tcp}"
+        interval = str(self._settings.thermometer_interval_s)
+        part = Part(
+            "thermometer",
+            ["thermometer", "--address", address, "--interval-s", interval],
+            self._log("thermometer"),
+        )
+        self._parts.append(part)
+        return part
+
+    def _log(self, name: str) -> Path:
+        return self._settings.logs / f"{name}.log"
+
+    def _start(self, part: Part, ready_fd: int | None = None) -> None:
+        arguments = [sys.executable, "-m", "hubbub", *part.arguments, "--lifeline-fd", str(self._lifeline)]
+        pipes = [self._lifeline]
+        if ready_fd is not None:
+            arguments += ["--ready-fd", str(ready_fd)]
+            pipes.append(ready_fd)
+        with _open_log(part.log) as log:
+            part.process = subprocess.Popen(
+                arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=pipes,
+                start_new_session=True,  # Ctrl-C is for the launcher, which then stops the parts in order
+            )
+        part.started = time.monotonic()
+
+    def _watch(self) -> None:
+        """Start again what died."""
+        now = time.monotonic()
+        for part in self._parts:
+            if part.process is not None and part.process.poll() is not None:
+                part.wait_s = 0.0 if now - part.started > CALM_S else min(MAX_WAIT_S, part.wait_s * 2 or 0.5)
+                part.again_at = now + part.wait_s
+                code = part.process.returncode
+                self._say(f"{part.name} ended (exit {code}); starting it again. See {part.log}\n")
+                part.process = None
+            if part.process is None and now >= part.again_at:
+                self._start(part)
+
+    def _stop(self) -> None:
+        """In the opposite order, each with time to finish; the lifeline ends with us in any case."""
+        alive = [part for part in reversed(self._parts) if part.process is not None and part.process.poll() is None]
+        for part in alive:
+            assert part.process is not None
+            part.process.terminate()
+            try:
+                part.process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                part.process.kill()
+                part.process.wait()
+        if self._stopping and alive:
+            self._say("hubbub has stopped; everything acknowledged is on disk.\n")
+
+    def _told(self, number: int, frame: object) -> None:
+        self._stopping = True
+
+    def _say(self, text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def launch(settings: Settings) -> None:
+    """Run `hubbub up`. Raises the Problem that kept it from starting."""
+    try:
+        Launcher(settings).launch()
+    except KeyboardInterrupt:
+        return
+
+
+def welcome(settings: Settings, http: int, tcp: int) -> str:
+    """Every address, and the lines to try."""
+    host = settings.host
+    lines = [""]
+    if settings.web:
+        lines.append(f"  web page    http://{host}:{http}/")
+    lines += [
+        f"  terminal    nc {host} {tcp}          (or: hubbub chat --address tcp://{host}:{tcp})",
+        f"  WebSocket   ws://{host}:{http}/ws",
+        f"  events      curl -N 'http://{host}:{http}/api/events?user=NAME'",
+        f"  data        {settings.home}",
+        f"  logs        {settings.logs}",
+        "",
+        "  In the terminal, give a name, then try these lines:",
+        "    #lobby: hello everybody",
+    ]
+    if settings.openai:
+        lines.append("    openai: tell me a joke                (a built-in demo model answers; it needs no key)")
+    if settings.thermometer:
+        lines.append("    thermometer1: subscribe")
+    lines += ["    !who   !check   !help   exit", ""]
+    lines += [f"  note: {note}" for note in settings.notes]
+    lines += ["  Ctrl-C stops everything.", ""]
+    return "\n".join(lines)
+
+
+def _prepare_logs(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as failure:
+        raise Unavailable(
+            f"The directory {directory} cannot be used for the logs ({failure.strerror}). "
+            "Choose another with HUBBUB_LOG_DIR, or HUBBUB_HOME for everything."
+        ) from None
+
+
+def _open_log(path: Path) -> IO[bytes]:
+    """The log, to be continued; a long one is put aside first."""
+    try:
+        if path.exists() and path.stat().st_size > LOG_BYTES:
+            path.replace(path.with_suffix(".log.1"))
+        return path.open("ab")
+    except OSError as failure:
+        raise Unavailable(f"The log {path} cannot be written ({failure.strerror}).") from None
+
+
+def _failure(part: Part) -> Exception:
+    """Why a part did not come up: its own last sentence."""
+    assert part.process is not None
+    if part.process.poll() is None:
+        part.process.kill()
+    code = part.process.wait()
+    lines = part.log.read_text(errors="replace").strip().splitlines()
+    last = lines[-1].removeprefix("hubbub: ") if lines else f"The {part.name} did not start (exit {code})."
+    if code == 2:
+        return BadRequest(last)
+    return Internal(f"{last} (log: {part.log})")
+
+
+def _doze(seconds: float) -> None:
+    """Wait, but not past a signal."""
+    select.select([], [], [], seconds)

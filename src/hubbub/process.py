@@ -1,0 +1,75 @@
+"""What a process of ours needs from the outside: a fast event loop, logs, and to be told when to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import structlog
+
+from hubbub.config import Settings
+
+
+T = TypeVar("T")
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` on the fastest loop there is."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(main)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:  # Windows, PyPy
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def until_told_to_stop(lifeline_fd: int | None = None, work: Coroutine[Any, Any, Any] | None = None) -> None:
+    """Wait for SIGINT or SIGTERM, or until whoever holds the other end of the lifeline is gone. `work` runs
+    meanwhile; its failure, or its end, ends the waiting too."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, told.set)
+    if lifeline_fd is not None:
+        loop.add_reader(lifeline_fd, _cut, loop, lifeline_fd, told)
+    waiting = [asyncio.create_task(told.wait())]
+    if work is not None:
+        waiting.append(asyncio.create_task(work))
+    done, pending = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    await asyncio.gather(*pending, return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+def _cut(loop: asyncio.AbstractEventLoop, lifeline_fd: int, told: asyncio.Event) -> None:
+    if not os.read(lifeline_fd, 64):
+        loop.remove_reader(lifeline_fd)
+        told.set()
+
+
+def set_up_logging(settings: Settings) -> None:
+    """Lines of key=value on standard error, ids and counts only; never a text or a secret."""
+    level = logging.DEBUG if settings.debug else getattr(logging, settings.log_level.upper())
+    logging.basicConfig(level=level, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

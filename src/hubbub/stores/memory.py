@@ -1,0 +1,239 @@
+"""A store that keeps everything in the process's memory: for trying things out, and for tests.
+
+It keeps every promise of the port but durability. Nothing ever waits here, so each method is one atomic step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from hubbub.core import names
+from hubbub.core.errors import KeyConflict, NotFound
+from hubbub.core.nouns import (
+    Draft,
+    Member,
+    Membership,
+    Message,
+    Run,
+    RunState,
+    Thread,
+    message_id,
+    new_id,
+)
+from hubbub.core.ports import Page
+
+
+class _Log:
+    """One thread with everything in it."""
+
+    def __init__(self, thread: Thread) -> None:
+        self.thread = thread
+        self.messages: list[Message] = []
+        self.seen: dict[str, int] = {}  # by member, in the order of joining
+
+    def view(self) -> Thread:
+        return replace(self.thread, head=len(self.messages), member_count=len(self.seen))
+
+
+class MemoryStore:
+    """See `core.ports.Store` for what each method promises."""
+
+    def __init__(self) -> None:
+        self.epoch = new_id()
+        self._members: dict[str, Member] = {}
+        self._logs: dict[str, _Log] = {}
+        self._pairs: dict[tuple[str, str], str] = {}
+        self._keys: dict[tuple[str, str], Message] = {}
+        self._runs: dict[str, Run] = {}
+        self._asked: set[tuple[str, str, int]] = set()
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def append(self, draft: Draft) -> asyncio.Future[Message]:
+        done: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        try:
+            done.set_result(self._append(draft))
+        except (NotFound, KeyConflict) as refused:
+            done.set_exception(refused)
+        return done
+
+    def _append(self, draft: Draft) -> Message:
+        log = self._log(draft.thread)
+        if draft.key is not None:
+            first = self._keys.get((draft.sender, draft.key))
+            if first is not None:
+                if not draft.same_body(first):
+                    raise KeyConflict(f"The key {draft.key!r} was already used for another message.")
+                return first
+        seq = len(log.messages) + 1
+        message = Message(
+            id=message_id(seq),
+            thread=draft.thread,
+            seq=seq,
+            sender=draft.sender,
+            destination=draft.destination,
+            type=draft.type,
+            text=draft.text,
+            timestamp=draft.timestamp,
+            metadata=draft.metadata,
+            reply_to=draft.reply_to,
+            run=draft.run,
+        )
+        log.messages.append(message)
+        if draft.key is not None:
+            self._keys[draft.sender, draft.key] = message
+        if log.seen.get(draft.sender) == seq - 1:
+            log.seen[draft.sender] = seq
+        return message
+
+    async def read_after(self, thread: str, after: int, limit: int, max_bytes: int) -> Page:
+        return self._page(self._log(thread).messages[after:], limit, max_bytes)
+
+    async def read_before(self, thread: str, before: int | None, limit: int, max_bytes: int) -> Page:
+        messages = self._log(thread).messages
+        end = len(messages) if before is None else max(0, min(before - 1, len(messages)))
+        page = self._page(messages[:end][::-1], limit, max_bytes)
+        return Page(page.messages[::-1], page.more)
+
+    @staticmethod
+    def _page(messages: list[Message], limit: int, max_bytes: int) -> Page:
+        taken: list[Message] = []
+        for message in messages[:limit]:
+            max_bytes -= len(message.text.encode())
+            if taken and max_bytes < 0:
+                break
+            taken.append(message)
+        return Page(taken, len(taken) < len(messages))
+
+    async def message(self, thread: str, seq: int) -> Message | None:
+        messages = self._log(thread).messages
+        return messages[seq - 1] if 0 < seq <= len(messages) else None
+
+    async def members(self) -> list[Member]:
+        return list(self._members.values())
+
+    async def add_member(self, member: Member, joins: Sequence[tuple[str, int | None]] = ()) -> Member:
+        known = self._members.get(names.key(member.name))
+        if known is not None:
+            if known.arrived or not member.arrived:
+                return known
+            member = replace(known, arrived=True)
+        for thread, _ in joins:
+            self._log(thread)
+        self._members[names.key(member.name)] = member
+        for thread, seen in joins:
+            log = self._log(thread)
+            log.seen.setdefault(member.name, len(log.messages) if seen is None else seen)
+        return member
+
+    async def create_thread(self, thread: Thread, members: Sequence[Membership]) -> Thread:
+        pair = (members[0].member, members[1].member) if thread.private else None
+        if pair and (known := self._pairs.get(pair)):
+            return self._logs[known].view()
+        if thread.id in self._logs:
+            raise KeyConflict(f"There is a thread {thread.id!r} already.")
+        log = self._logs[thread.id] = _Log(thread)
+        for membership in members:
+            log.seen[membership.member] = membership.seen
+        if pair:
+            self._pairs[pair] = self._pairs[pair[::-1]] = thread.id
+        return log.view()
+
+    async def thread(self, id: str) -> Thread | None:
+        log = self._logs.get(id)
+        return log.view() if log else None
+
+    async def update_thread(self, id: str, *, title: str | None = None, public: bool | None = None) -> Thread:
+        log = self._log(id)
+        old = log.thread
+        log.thread = replace(
+            old, title=old.title if title is None else title, public=old.public if public is None else public
+        )
+        return log.view()
+
+    async def delete_thread(self, id: str) -> None:
+        if self._logs.pop(id, None) is None:
+            return
+        self._pairs = {pair: thread for pair, thread in self._pairs.items() if thread != id}
+        self._keys = {key: message for key, message in self._keys.items() if message.thread != id}
+        self._runs = {run.id: run for run in self._runs.values() if run.thread != id}
+
+    async def private_thread(self, one: str, other: str) -> Thread | None:
+        id = self._pairs.get((one, other))
+        return self._logs[id].view() if id else None
+
+    async def threads_of(self, member: str) -> list[tuple[Thread, int]]:
+        return [(log.view(), log.seen[member]) for log in self._logs.values() if member in log.seen]
+
+    async def public_threads(self) -> list[Thread]:
+        return [log.view() for log in self._logs.values() if log.thread.public]
+
+    async def memberships(self, thread: str) -> list[Membership]:
+        seen = self._log(thread).seen
+        return [Membership(thread=thread, member=member, seen=seq) for member, seq in seen.items()]
+
+    async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
+        log = self._log(membership.thread)
+        if membership.member in log.seen:
+            return None
+        log.seen[membership.member] = membership.seen if membership.seen >= 0 else len(log.messages)
+        return self._append(notice) if notice else None
+
+    async def leave(self, thread: str, member: str, notice: Draft | None) -> Message | None:
+        log = self._log(thread)
+        if log.seen.pop(member, None) is None:
+            return None
+        return self._append(notice) if notice else None
+
+    async def see(self, thread: str, member: str, seq: int) -> int:
+        log = self._log(thread)
+        if member not in log.seen:
+            raise NotFound("You are not in this thread.")
+        log.seen[member] = max(log.seen[member], min(seq, len(log.messages)))
+        return log.seen[member]
+
+    async def begin_run(self, run: Run) -> Run | None:
+        asked = (run.thread, run.assistant, run.trigger)
+        if run.trigger and asked in self._asked:
+            return None
+        log = self._log(run.thread)
+        self._asked.add(asked)
+        self._runs[run.id] = run
+        if run.trigger and run.assistant in log.seen:
+            log.seen[run.assistant] = max(log.seen[run.assistant], run.trigger)
+        return run
+
+    async def run(self, id: str) -> Run | None:
+        return self._runs.get(id)
+
+    async def open_runs(self) -> list[Run]:
+        return [run for run in self._runs.values() if not run.state.ended]
+
+    async def set_run(self, id: str, state: RunState, attempt: int) -> Run | None:
+        run = self._runs.get(id)
+        if run is None or run.state.ended or attempt < run.attempt:
+            return None
+        return self._change(run, state=state, attempt=attempt)
+
+    async def end_run(self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft) -> Message | None:
+        run = self._runs.get(id)
+        if run is None or run.state.ended or attempt != run.attempt:
+            return None
+        message = self._append(draft)
+        self._change(run, state=state, error=error, message=message.id, seq=message.seq)
+        return message
+
+    def _change(self, run: Run, **changes: object) -> Run:
+        changed = self._runs[run.id] = replace(run, **changes)
+        return changed
+
+    def _log(self, thread: str) -> _Log:
+        log = self._logs.get(thread)
+        if log is None:
+            raise NotFound("There is no such thread.")
+        return log

@@ -1,0 +1,544 @@
+"""The default store: one SQLite file, durable against `kill -9` and power cuts, fast through group commit.
+
+WAL with `synchronous=FULL`: a commit returns after its fsync, and only then is anybody told. Writes go through
+`GroupCommit`; reads use a connection of their own and see committed data only. One process owns the directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import statistics
+import time
+from asyncio import Future
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, cast
+
+import apsw
+import msgspec
+from msgspec.structs import replace
+
+from hubbub.core import names
+from hubbub.core.errors import KeyConflict, NotFound, Unavailable
+from hubbub.core.nouns import (
+    Draft,
+    Kind,
+    Member,
+    Membership,
+    Message,
+    Run,
+    RunState,
+    Thread,
+    message_id,
+    new_id,
+)
+from hubbub.core.ports import Page
+from hubbub.stores.group_commit import SLOW_S, GroupCommit, outside
+
+_MESSAGE = "id, thread, seq, sender, destination, type, text, timestamp, metadata, reply_to, run"
+_RUN = "id, thread, assistant, trigger_, depth, state, attempt, error, message, seq"
+_THREAD = """
+    id, title, public, pair IS NOT NULL,
+    (SELECT coalesce(max(seq), 0) FROM messages WHERE thread = threads.id),
+    member_count
+"""
+_to_json = msgspec.json.Encoder().encode
+_from_json = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class SqliteStore:
+    """See `core.ports.Store` for what each method promises.
+
+    Args:
+        path: the database file; its directory must exist. A `lock` file beside it keeps a second server out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.epoch = ""
+        self._heads: dict[str, int] = {}  # what the next seq follows, the open group's messages included
+        self._marks: dict[tuple[str, str], list[int]] = {}  # (thread, sender) -> [stored, now], of the open group
+        self._lock: int | None = None
+
+    async def open(self) -> None:
+        self._take_lock()
+        try:
+            self._writer = self._connect()
+            self._migrate(self._writer)
+            self._reader = self._connect()
+            self.epoch = self._epoch()
+        except apsw.Error as failure:
+            self._drop_lock()
+            raise Unavailable(f"The database {self.path} cannot be opened: {failure}") from failure
+        self._group = GroupCommit(
+            self._writer,
+            before_commit=self._write_marks,
+            after_failure=self._reopen,
+            slow=_fsync_s(self.path.parent) > SLOW_S,
+        )
+
+    async def close(self) -> None:
+        if self._lock is None:
+            return
+        await self._group.close()
+        self._reader.close()
+        self._writer.close()
+        self._drop_lock()
+
+    # Messages
+
+    def append(self, draft: Draft) -> Future[Message]:
+        return self._group.write(lambda: self._append(draft))
+
+    def _append(self, draft: Draft) -> Message:
+        db, thread, sender = self._writer, draft.thread, draft.sender
+        if draft.key is not None:
+            row = db.execute(
+                f"SELECT {_MESSAGE} FROM messages WHERE sender = ? AND key = ?", (sender, draft.key)
+            ).fetchone()
+            if row:
+                first = _message(row)
+                if not draft.same_body(first):
+                    raise KeyConflict(f"The key {draft.key!r} was already used for another message.")
+                return first
+        head = self._heads.get(thread)
+        if head is None:
+            head = self._load_head(thread)
+        seq = head + 1
+        message = Message(
+            id=message_id(seq),
+            thread=thread,
+            seq=seq,
+            sender=sender,
+            destination=draft.destination,
+            type=draft.type,
+            text=draft.text,
+            timestamp=draft.timestamp,
+            metadata=draft.metadata,
+            reply_to=draft.reply_to,
+            run=draft.run,
+        )
+        db.execute(
+            f"INSERT INTO messages ({_MESSAGE}, key) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                message.id,
+                thread,
+                seq,
+                sender,
+                None if draft.destination == thread else draft.destination,
+                draft.type,
+                draft.text,
+                draft.timestamp,
+                _to_json(draft.metadata).decode() if draft.metadata else None,
+                draft.reply_to,
+                draft.run,
+                draft.key,
+            ),
+        )
+        self._heads[thread] = seq
+        mark = self._marks.get((thread, sender))
+        if mark is None:
+            stored = self._seen(thread, sender)
+            mark = self._marks[thread, sender] = [stored, stored]
+        if mark[1] == head:
+            mark[1] = seq
+        return message
+
+    def _load_head(self, thread: str) -> int:
+        row = self._writer.execute(
+            "SELECT (SELECT coalesce(max(seq), 0) FROM messages WHERE thread = threads.id) FROM threads WHERE id = ?",
+            (thread,),
+        ).fetchone()
+        if row is None:
+            raise NotFound("There is no such thread.")
+        return cast(int, row[0])
+
+    def _seen(self, thread: str, member: str) -> int:
+        row = self._writer.execute(
+            "SELECT seen FROM memberships WHERE thread = ? AND member = ?", (thread, member)
+        ).fetchone()
+        return cast(int, row[0]) if row else -1
+
+    def _write_marks(self) -> None:
+        """Before the commit, and before anything else in the group looks at a mark."""
+        for (thread, member), (stored, now) in self._marks.items():
+            if now > stored >= 0:
+                self._writer.execute(
+                    "UPDATE memberships SET seen = ? WHERE thread = ? AND member = ?", (now, thread, member)
+                )
+        self._marks.clear()
+
+    async def read_after(self, thread: str, after: int, limit: int, max_bytes: int) -> Page:
+        return self._page(
+            f"SELECT {_MESSAGE} FROM messages WHERE thread = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (thread, after, limit + 1),
+            max_bytes,
+        )
+
+    async def read_before(self, thread: str, before: int | None, limit: int, max_bytes: int) -> Page:
+        page = self._page(
+            f"SELECT {_MESSAGE} FROM messages WHERE thread = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+            (thread, 1 << 62 if before is None else before, limit + 1),
+            max_bytes,
+        )
+        return Page(page.messages[::-1], page.more)
+
+    def _page(self, sql: str, bindings: tuple[str, int, int], max_bytes: int) -> Page:
+        limit = bindings[2] - 1
+        taken: list[Message] = []
+        for row in self._read(sql, bindings):
+            message = _message(row)
+            max_bytes -= len(message.text.encode())
+            if len(taken) == limit or (taken and max_bytes < 0):
+                return Page(taken, True)
+            taken.append(message)
+        if not taken and self._read("SELECT 1 FROM threads WHERE id = ?", bindings[:1]).fetchone() is None:
+            raise NotFound("There is no such thread.")
+        return Page(taken, False)
+
+    async def message(self, thread: str, seq: int) -> Message | None:
+        row = self._read(f"SELECT {_MESSAGE} FROM messages WHERE thread = ? AND seq = ?", (thread, seq)).fetchone()
+        return _message(row) if row else None
+
+    # Members and threads
+
+    async def members(self) -> list[Member]:
+        return [_member(row) for row in self._read("SELECT name, kind, arrived FROM members ORDER BY n", ())]
+
+    async def add_member(self, member: Member, joins: Sequence[tuple[str, int | None]] = ()) -> Member:
+        def work() -> Member:
+            db, key = self._writer, names.key(member.name)
+            row = db.execute("SELECT name, kind, arrived FROM members WHERE key = ?", (key,)).fetchone()
+            known = _member(row) if row else None
+            if known and (known.arrived or not member.arrived):
+                return known
+            places = [(thread, self._head(thread) if seen is None else seen) for thread, seen in joins]
+            db.execute(
+                "INSERT INTO members (key, name, kind, arrived) VALUES (?,?,?,?)"
+                " ON CONFLICT (key) DO UPDATE SET arrived = excluded.arrived",
+                (key, member.name, member.kind, member.arrived),
+            )
+            made = replace(known, arrived=True) if known else member
+            for thread, seen in places:
+                self._insert_membership(thread, made.name, seen)
+            return made
+
+        return cast(Member, await self._group.write(work))
+
+    def _insert_membership(self, thread: str, member: str, seen: int) -> None:
+        self._writer.execute(
+            "INSERT INTO memberships (thread, member, seen) VALUES (?,?,?) ON CONFLICT DO NOTHING",
+            (thread, member, seen),
+        )
+        self._writer.execute("UPDATE threads SET member_count = member_count + changes() WHERE id = ?", (thread,))
+
+    def _head(self, thread: str) -> int:
+        head = self._heads.get(thread)
+        return self._load_head(thread) if head is None else head
+
+    async def create_thread(self, thread: Thread, members: Sequence[Membership]) -> Thread:
+        def work() -> Thread:
+            pair = _pair(members[0].member, members[1].member) if thread.private else None
+            if pair and (known := self._thread_where("pair = ?", pair)):
+                return known
+            if self._thread_where("id = ?", thread.id):
+                raise KeyConflict(f"There is a thread {thread.id!r} already.")
+            self._writer.execute(
+                "INSERT INTO threads (id, title, public, pair) VALUES (?,?,?,?)",
+                (thread.id, thread.title, thread.public, pair),
+            )
+            for membership in members:
+                self._insert_membership(thread.id, membership.member, membership.seen)
+            return replace(thread, head=0, member_count=len(members))
+
+        return cast(Thread, await self._group.write(work))
+
+    def _thread_where(self, condition: str, value: str) -> Thread | None:
+        row = self._writer.execute(f"SELECT {_THREAD} FROM threads WHERE {condition}", (value,)).fetchone()
+        return _thread(row) if row else None
+
+    async def thread(self, id: str) -> Thread | None:
+        row = self._read(f"SELECT {_THREAD} FROM threads WHERE id = ?", (id,)).fetchone()
+        return _thread(row) if row else None
+
+    async def update_thread(self, id: str, *, title: str | None = None, public: bool | None = None) -> Thread:
+        def work() -> Thread:
+            self._head(id)
+            self._writer.execute(
+                "UPDATE threads SET title = coalesce(?, title), public = coalesce(?, public) WHERE id = ?",
+                (title, public, id),
+            )
+            return cast(Thread, self._thread_where("id = ?", id))
+
+        return cast(Thread, await self._group.write(work))
+
+    async def delete_thread(self, id: str) -> None:
+        def work() -> None:
+            self._write_marks()
+            self._heads.pop(id, None)
+            for table in ("messages", "memberships", "runs"):
+                self._writer.execute(f"DELETE FROM {table} WHERE thread = ?", (id,))
+            self._writer.execute("DELETE FROM threads WHERE id = ?", (id,))
+
+        await self._group.write(work)
+
+    async def private_thread(self, one: str, other: str) -> Thread | None:
+        row = self._read(f"SELECT {_THREAD} FROM threads WHERE pair = ?", (_pair(one, other),)).fetchone()
+        return _thread(row) if row else None
+
+    async def threads_of(self, member: str) -> list[tuple[Thread, int]]:
+        rows = self._read(
+            f"SELECT {_THREAD}, seen FROM memberships JOIN threads ON threads.id = memberships.thread"
+            " WHERE member = ? ORDER BY memberships.n",
+            (member,),
+        )
+        return [(_thread(row), row[6]) for row in rows]
+
+    async def public_threads(self) -> list[Thread]:
+        return [_thread(row) for row in self._read(f"SELECT {_THREAD} FROM threads WHERE public ORDER BY n", ())]
+
+    async def memberships(self, thread: str) -> list[Membership]:
+        rows = self._read("SELECT member, seen FROM memberships WHERE thread = ? ORDER BY n", (thread,))
+        return [Membership(thread=thread, member=member, seen=seen) for member, seen in rows]
+
+    async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
+        def work() -> Message | None:
+            head = self._head(membership.thread)
+            self._write_marks()
+            if self._seen(membership.thread, membership.member) >= 0:
+                return None
+            seen = membership.seen if membership.seen >= 0 else head
+            self._insert_membership(membership.thread, membership.member, seen)
+            return self._append(notice) if notice else None
+
+        return cast("Message | None", await self._group.write(work))
+
+    async def leave(self, thread: str, member: str, notice: Draft | None) -> Message | None:
+        def work() -> Message | None:
+            self._head(thread)
+            self._write_marks()
+            if self._seen(thread, member) < 0:
+                return None
+            self._writer.execute("DELETE FROM memberships WHERE thread = ? AND member = ?", (thread, member))
+            self._writer.execute("UPDATE threads SET member_count = member_count - 1 WHERE id = ?", (thread,))
+            return self._append(notice) if notice else None
+
+        return cast("Message | None", await self._group.write(work))
+
+    async def see(self, thread: str, member: str, seq: int) -> int:
+        def work() -> int:
+            self._write_marks()
+            stored = self._seen(thread, member)
+            if stored < 0:
+                raise NotFound("You are not in this thread.")
+            now = max(stored, min(seq, self._head(thread)))
+            if now > stored:
+                self._writer.execute(
+                    "UPDATE memberships SET seen = ? WHERE thread = ? AND member = ?", (now, thread, member)
+                )
+            return now
+
+        return cast(int, await self._group.write(work))
+
+    # Runs
+
+    async def begin_run(self, run: Run) -> Run | None:
+        def work() -> Run | None:
+            db = self._writer
+            if (
+                run.trigger
+                and db.execute(
+                    "SELECT 1 FROM runs WHERE thread = ? AND assistant = ? AND trigger_ = ? AND trigger_ > 0",
+                    (run.thread, run.assistant, run.trigger),
+                ).fetchone()
+            ):
+                return None
+            self._write_marks()
+            db.execute(
+                f"INSERT INTO runs ({_RUN}) VALUES (?,?,?,?,?,?,?,?,?,?)",
+                (
+                    run.id,
+                    run.thread,
+                    run.assistant,
+                    run.trigger,
+                    run.depth,
+                    run.state,
+                    run.attempt,
+                    run.error,
+                    run.message,
+                    run.seq,
+                ),
+            )
+            db.execute(
+                "UPDATE memberships SET seen = max(seen, ?) WHERE thread = ? AND member = ?",
+                (run.trigger, run.thread, run.assistant),
+            )
+            return run
+
+        return cast("Run | None", await self._group.write(work))
+
+    async def run(self, id: str) -> Run | None:
+        row = self._read(f"SELECT {_RUN} FROM runs WHERE id = ?", (id,)).fetchone()
+        return _run(row) if row else None
+
+    async def open_runs(self) -> list[Run]:
+        return [
+            _run(row)
+            for row in self._read(f"SELECT {_RUN} FROM runs WHERE state IN ('queued', 'running') ORDER BY n", ())
+        ]
+
+    async def set_run(self, id: str, state: RunState, attempt: int) -> Run | None:
+        def work() -> Run | None:
+            run = self._open_run(id)
+            if run is None or attempt < run.attempt:
+                return None
+            self._writer.execute("UPDATE runs SET state = ?, attempt = ? WHERE id = ?", (state, attempt, id))
+            return replace(run, state=state, attempt=attempt)
+
+        return cast("Run | None", await self._group.write(work))
+
+    async def end_run(self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft) -> Message | None:
+        def work() -> Message | None:
+            run = self._open_run(id)
+            if run is None or attempt != run.attempt:
+                return None
+            message = self._append(draft)
+            self._writer.execute(
+                "UPDATE runs SET state = ?, error = ?, message = ?, seq = ? WHERE id = ?",
+                (state, error, message.id, message.seq, id),
+            )
+            return message
+
+        return cast("Message | None", await self._group.write(work))
+
+    def _open_run(self, id: str) -> Run | None:
+        row = self._writer.execute(f"SELECT {_RUN} FROM runs WHERE id = ?", (id,)).fetchone()
+        run = _run(row) if row else None
+        return None if run is None or run.state.ended else run
+
+    # The file
+
+    def _read(self, sql: str, bindings: tuple[object, ...]) -> apsw.Cursor:
+        try:
+            return self._reader.execute(sql, cast(Any, bindings))
+        except apsw.Error as failure:
+            raise outside(failure) from failure
+
+    def _connect(self) -> apsw.Connection:
+        db = apsw.Connection(str(self.path))
+        os.chmod(self.path, 0o600)
+        db.set_busy_timeout(5000)
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY", "cache_size = -16000"):
+            db.execute(f"PRAGMA {pragma}")
+        return db
+
+    def _reopen(self) -> apsw.Connection:
+        self._heads.clear()
+        self._marks.clear()
+        self._writer.close()
+        self._writer = self._connect()
+        return self._writer
+
+    def _migrate(self, db: apsw.Connection) -> None:
+        """Bring the file up to date, each step in a transaction with its number, so that a kill leaves a whole one."""
+        steps = sorted(
+            (int(file.name.partition("_")[0]), file.read_text(encoding="utf-8"))
+            for file in resources.files("hubbub.stores").joinpath("migrations").iterdir()
+            if file.name.endswith(".sql")
+        )
+        version = cast(int, db.pragma("user_version"))
+        if version > steps[-1][0]:
+            raise Unavailable(
+                f"The data in {self.path.parent} was written by a newer Hubbub (schema {version}, this one knows "
+                f"{steps[-1][0]}). Use that version, or restore a backup made by this one."
+            )
+        for number, sql in steps:
+            if number > version:
+                db.execute(f"BEGIN IMMEDIATE; {sql}; PRAGMA user_version = {number}; COMMIT")
+
+    def _epoch(self) -> str:
+        self._writer.execute(
+            "INSERT INTO meta (name, value) VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (new_id()[:8],)
+        )
+        return cast(str, self._writer.execute("SELECT value FROM meta WHERE name = 'epoch'").get)
+
+    def _take_lock(self) -> None:
+        lock = os.open(self.path.parent / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise Unavailable(
+                f"Another Hubbub is already running on the data in {self.path.parent}. Stop it, or choose another "
+                "directory with HUBBUB_HOME."
+            ) from None
+        self._lock = lock
+
+    def _drop_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _pair(one: str, other: str) -> str:
+    return "/".join(sorted((names.key(one), names.key(other))))  # no name contains a slash
+
+
+def _member(row: tuple[Any, ...]) -> Member:
+    return Member(name=row[0], kind=Kind(row[1]), arrived=bool(row[2]))
+
+
+def _message(row: tuple[Any, ...]) -> Message:
+    id, thread, seq, sender, destination, type, text, timestamp, metadata, reply_to, run = row
+    return Message(
+        id=id,
+        thread=thread,
+        seq=seq,
+        sender=sender,
+        destination=destination or thread,
+        type=type,
+        text=text,
+        timestamp=timestamp,
+        metadata=_from_json(metadata) if metadata else {},
+        reply_to=reply_to,
+        run=run,
+    )
+
+
+def _thread(row: tuple[Any, ...]) -> Thread:
+    return Thread(id=row[0], title=row[1], public=bool(row[2]), private=bool(row[3]), head=row[4], member_count=row[5])
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    id, thread, assistant, trigger, depth, state, attempt, error, message, seq = row
+    return Run(
+        id=id,
+        thread=thread,
+        assistant=assistant,
+        trigger=trigger,
+        depth=depth,
+        state=RunState(state),
+        attempt=attempt,
+        error=error,
+        message=message,
+        seq=seq,
+    )
+
+
+def _fsync_s(directory: Path) -> float:
+    """How long one fdatasync takes here: the median of five, in seconds."""
+    probe = directory / ".fsync-probe"
+    times = []
+    file = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        for _ in range(5):
+            os.write(file, b"\0" * 4096)
+            began = time.perf_counter()
+            os.fdatasync(file)
+            times.append(time.perf_counter() - began)
+    finally:
+        os.close(file)
+        probe.unlink(missing_ok=True)
+    return statistics.median(times)

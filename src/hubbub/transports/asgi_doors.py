@@ -1,0 +1,171 @@
+"""The same doors for servers that are not ours (`uvicorn hubbub.asgi:app`, gunicorn): WebSocket and SSE through ASGI.
+
+Slower than transports/http.py and otherwise the same. What is due for a connection waits in a bounded buffer; when it
+is full the session is told so, as a socket would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from hubbub.core.errors import OUTSIDE, Problem
+from hubbub.core.forms import FRAMED
+from hubbub.core.framing import Splitter, prefixed
+from hubbub.hub.hub import Hub
+from hubbub.hub.session import Session, State
+from hubbub.transports import sse
+
+HIGH_WATER = 64 << 10
+LOW_WATER = 16 << 10
+
+
+class BufferDoor:
+    """A `hub.session.Door` whose bytes are taken out by a coroutine."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+        self.ending: tuple[str, str] | None = None
+        self._parts: list[bytes] = []
+        self._bytes = 0
+        self._more = asyncio.Event()
+        self._reading = asyncio.Event()
+        self._reading.set()
+
+    def write(self, data: bytes, /) -> None:
+        self._parts.append(data)
+        self._bytes += len(data)
+        self._more.set()
+        if self._bytes > HIGH_WATER and self.session is not None:
+            self.session.stop()
+
+    def unsent(self) -> int:
+        return self._bytes
+
+    def pause_reading(self) -> None:
+        self._reading.clear()
+
+    def resume_reading(self) -> None:
+        self._reading.set()
+
+    def end(self, code: str, reason: str) -> None:
+        self.ending = (code, reason)
+        self._more.set()
+        self._reading.set()
+
+    async def readable(self) -> None:
+        """Wait until the session wants to hear more from its client."""
+        await self._reading.wait()
+
+    async def take(self) -> bytes:
+        """What is due, waiting for it; nothing when the connection is to end."""
+        while not self._parts:
+            if self.ending is not None:
+                return b""
+            self._more.clear()
+            await self._more.wait()
+        data = b"".join(self._parts)
+        self._parts.clear()
+        return data
+
+    def taken(self, size: int) -> None:
+        """So many bytes have left."""
+        self._bytes -= size
+        if self._bytes < LOW_WATER and self.session is not None:
+            self.session.go_on()
+
+
+async def serve_websocket(socket: WebSocket, hub: Hub) -> None:
+    """`/ws` over ASGI."""
+    await socket.accept()
+    door = BufferDoor()
+    session = door.session = Session(hub, door, FRAMED)
+    binary = False
+
+    async def receive() -> None:
+        nonlocal binary
+        while True:
+            await door.readable()
+            message = await socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            text, data = message.get("text"), message.get("bytes")
+            if session.state is State.NEW:
+                binary = data is not None
+            if text is not None:
+                session.receive(text.encode("utf-8", "surrogatepass"))
+                continue
+            splitter = Splitter()
+            try:
+                payloads = splitter.feed(data or b"")
+            except Problem as refused:
+                session.refuse(refused)
+                continue
+            for payload in payloads:
+                session.receive(payload)
+            if splitter.unfinished or not payloads:
+                session.refuse_payload("The message ends in the middle of a length-prefixed frame.")
+
+    async def send() -> None:
+        splitter = Splitter(1 << 31)
+        while data := await door.take():
+            for payload in splitter.feed(data):
+                if binary:
+                    await socket.send_bytes(prefixed(payload))
+                else:
+                    await socket.send_text(payload.decode())
+            door.taken(len(data))
+        code, reason = door.ending or ("", "")
+        await socket.close(OUTSIDE[code].close if code else 1000, reason)
+
+    await _both(receive(), send(), session)
+
+
+async def serve_stream(request: Request, hub: Hub) -> Response:
+    """An event stream over ASGI."""
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    plan = sse.plan(request.url.path, request.url.query, headers)
+    door = BufferDoor()
+    session = door.session = Session(hub, door, plan.form(hub))
+    try:
+        await plan.begin(session)
+    except Problem:
+        session.lost()
+        raise
+    session.listen()
+
+    async def body() -> Any:
+        try:
+            yield sse.PREAMBLE
+            while True:
+                try:
+                    async with asyncio.timeout(sse.HEARTBEAT_S):
+                        data = await door.take()
+                except TimeoutError:
+                    yield sse.HEARTBEAT
+                    continue
+                if not data:
+                    return
+                yield data
+                door.taken(len(data))
+        finally:
+            session.lost()
+
+    return StreamingResponse(body(), headers={name.decode(): value.decode() for name, value in sse.HEADERS})
+
+
+async def _both(receive: Any, send: Any, session: Session) -> None:
+    tasks = [asyncio.ensure_future(receive), asyncio.ensure_future(send)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        session.lost()
+        for task in tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception) and not isinstance(outcome, WebSocketDisconnect | RuntimeError):
+                raise outcome

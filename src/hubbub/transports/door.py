@@ -1,0 +1,95 @@
+"""What every door on a socket has in common: the session's view of the transport, and flow control both ways."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import cast
+
+from hubbub.hub.session import Session
+
+LINGER_S = 1.0
+"""How long a closing connection may take to read what it was still told."""
+
+
+class SocketDoor(asyncio.Protocol):
+    """A `hub.session.Door` on an asyncio transport. Subclasses say how bytes come in and how to say goodbye."""
+
+    __slots__ = ("closing", "session", "transport", "write")
+
+    session: Session
+
+    def __init__(self) -> None:
+        self.closing = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+        self.write: Callable[[bytes], None] = self.transport.write
+        quicken(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.closing = True
+        self.session.lost()
+
+    def pause_writing(self) -> None:
+        self.session.stop()
+
+    def resume_writing(self) -> None:
+        self.session.go_on()
+
+    def unsent(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def pause_reading(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def farewell(self, code: str, reason: str) -> bytes:
+        """What the transport itself says before it closes."""
+        return b""
+
+    def end(self, code: str, reason: str) -> None:
+        if self.closing:
+            return
+        self.closing = True
+        if last := self.farewell(code, reason):
+            self.write(last)
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        """Close once the other side has read what it was told, or LINGER_S later. Closing at once could reset the
+        connection while bytes of the client are still unread, and take the last words with it."""
+        if self.transport.is_closing():
+            return
+        self.transport.resume_reading()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, self.transport.abort)
+
+    def eof_received(self) -> bool:
+        """The client has said all it will. What it asked for is still answered, then the connection closes."""
+        if self.closing:
+            return False
+        self.finish()
+        return True
+
+    def finish(self) -> None:
+        """Close once what was asked for has been answered."""
+        self.session.finish()
+
+
+def quicken(transport: asyncio.Transport) -> None:
+    """No waiting for full packets, and a peer that has vanished is noticed within two minutes."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 20), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, option):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -1,0 +1,165 @@
+"""The HTTP port: uvicorn for requests, our own doors for what lives long.
+
+WebSockets on `/ws` and event streams leave ASGI here, on the same port: through it, fan-out reaches 0.3–0.45 of a C
+loop that does one send a reader; with ready bytes on the transport 0.8. Everything else falls through to uvicorn.
+This is the one file that knows uvicorn's insides; tests/transports/test_http_port.py fails loudly when they change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from hubbub.core import websocket
+from hubbub.core.errors import Problem
+from hubbub.hub.hub import Hub
+from hubbub.transports import sse
+from hubbub.transports.problems import problem_response
+from hubbub.transports.websocket import WebSocketDoor
+
+MAX_HEAD_BYTES = 16 << 10
+HEAD_S = 10.0
+"""How long a request's headers may take to arrive."""
+
+Upgrade = Callable[[Hub, str, str | None, set[Any]], asyncio.Protocol | None]
+"""Gives the door for a WebSocket: the hub, its path, the bearer's token, where to be registered for shutdown."""
+
+
+def websocket_door(hub: Hub, path: str, token: str | None, connections: set[Any]) -> asyncio.Protocol | None:
+    """The door for `/ws`; its clients say who they are in their `hello`."""
+    return WebSocketDoor(hub, connections) if path == "/ws" else None
+
+
+class HttpPort(HttpToolsProtocol):
+    """One HTTP connection. The lifespan state has the `hub` and, under `upgrades`, who opens WebSockets."""
+
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+    _stream: sse.Plan | Problem | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._await_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._forget_head()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._head_timer is not None:
+            self._head_bytes += len(data)
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self._forget_head()
+            self.send_400_response("Invalid HTTP request received.")
+            return
+        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(431, f"The request head is longer than {MAX_HEAD_BYTES} bytes.")
+        elif self._stream is not None:
+            self._become_stream(self._stream)
+
+    # The head: bounded in bytes and in time
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        if self._head_timer is None:
+            self._await_head()
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(HEAD_S, self._refuse, 408, "The request did not arrive in time.")
+
+    def _forget_head(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _refuse(self, status: int, detail: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self._forget_head()
+        if self.transport.is_closing():
+            return
+        head = b"".join(b"%s: %s\r\n" % header for header in headers)
+        body = f"{detail}\n".encode()
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\n%sconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n"
+            b"content-length: %d\r\n\r\n%s" % (status, HTTPStatus(status).phrase.encode(), head, len(body), body)
+        )
+        self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        self._forget_head()
+        idle = self.cycle is None or self.cycle.response_complete
+        if self.parser.get_method() == b"GET" and idle and not self.parser.should_upgrade():
+            url = httptools.parse_url(self.url)
+            path = unquote(url.path.decode("ascii", "replace"))
+            if sse.is_stream(path):
+                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
+                try:
+                    self._stream = sse.plan(path, (url.query or b"").decode("latin-1"), headers)
+                except Problem as refused:
+                    self._stream = refused
+                return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._stream is None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._stream is None:
+            super().on_message_complete()
+
+    # Leaving uvicorn
+
+    def _should_upgrade(self) -> bool:
+        return True  # whatever is to be upgraded is ours to accept or refuse
+
+    def _upgrade(self, rest: bytes) -> None:
+        """Hand the connection over, with whatever the client sent right behind its handshake."""
+        self._forget_head()
+        hub: Hub = self.app_state["hub"]
+        path = unquote(httptools.parse_url(self.url).path.decode("ascii", "replace"))
+        authorization = next((value for name, value in self.headers if name == b"authorization"), b"")
+        token = sse.bearer(authorization.decode("latin-1"))
+        try:
+            accepted = websocket.accept(self.scope["method"].encode(), self.scope["http_version"], self.headers)
+        except websocket.Refused as refused:
+            self._refuse(refused.status, refused.detail, refused.headers)
+            return
+        upgrades: Sequence[Upgrade] = self.app_state["upgrades"]
+        doors = (upgrade(hub, path, token, self.connections) for upgrade in upgrades)
+        door = next((door for door in doors if door is not None), None)
+        if door is None:
+            self._refuse(404, "There is no WebSocket at this address; use /ws.")
+            return
+        self.transport.write(accepted)
+        self._hand_over(door)
+        if rest:
+            door.data_received(rest)
+
+    def _become_stream(self, plan: sse.Plan | Problem) -> None:
+        if isinstance(plan, Problem):
+            self.transport.write(problem_response(plan))
+            self.transport.close()
+            return
+        hub: Hub = self.app_state["hub"]
+        door = sse.SseDoor(hub, plan, self.connections)
+        self._hand_over(door)
+        hub.spawn(door.open(plan))
+
+    def _hand_over(self, door: asyncio.Protocol) -> None:
+        self.connections.discard(self)
+        self.parser = None  # type: ignore[assignment]
+        self.transport.set_protocol(door)
+        door.connection_made(self.transport)

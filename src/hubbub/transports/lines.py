@@ -1,0 +1,237 @@
+"""Line mode: a person with `nc` or `telnet` on the TCP port.
+
+What is typed is read by `core.lines`, what is heard is shown by `core.screen`; this door turns one into requests and
+writes the other. The member's cursor follows what was printed, once the socket has taken it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from hubbub.core import frames, lines
+from hubbub.core.forms import Shout
+from hubbub.core.screen import Screen
+from hubbub.hub.hub import Hub
+from hubbub.hub.session import Session
+from hubbub.transports.door import SocketDoor
+
+PROMPT = "Enter your username: "
+MAX_LINE_BYTES = frames.MAX_TEXT_BYTES + 1024
+MAX_HELD = 64
+"""Lines that may wait while the name is being judged."""
+
+MARK_AFTER_S = 0.5
+"""Printed lines count as seen this long after they were written, unless the connection broke meanwhile."""
+
+_HTTP = re.compile(rb" HTTP/1\.\d\s*$")
+
+
+class LineForm:
+    """One person's screen, as a form."""
+
+    def __init__(self, door: LineDoor) -> None:
+        self._door = door
+
+    def encode(self, shouts: Sequence[Shout]) -> bytes:
+        now = time.monotonic()
+        return "".join([self._door.show(shout.frame, now) for shout in shouts]).encode()
+
+
+class _At(Enum):
+    NAME = "asked for a name"
+    HELLO = "the name is being judged; lines wait"
+    TALK = "somebody is talking"
+
+
+class LineDoor(SocketDoor):
+    """A person's connection."""
+
+    __slots__ = (
+        "_at",
+        "_ended",
+        "_held",
+        "_hub",
+        "_line",
+        "_mark_timer",
+        "_screen",
+        "_skipping",
+        "_tick_timer",
+        "session",
+    )
+
+    def __init__(self, hub: Hub, *, greeted: bool, hello_s: float) -> None:
+        super().__init__()
+        self._hub = hub
+        self._line = b""
+        self._skipping = False
+        self._at: _At | None = _At.NAME if greeted else None  # None: not even asked
+        self._held: list[bytes] = []
+        self._ended = False
+        self._screen = Screen("", hub.stamp)
+        self._tick_timer: asyncio.TimerHandle | None = None
+        self._mark_timer: asyncio.TimerHandle | None = None
+        self.session = Session(hub, self, LineForm(self), hello_s=hello_s)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        write = self.transport.write
+
+        def write_and_look(data: bytes) -> None:
+            write(data)
+            self._look()
+
+        self.write = write_and_look
+
+    def data_received(self, data: bytes) -> None:
+        if self.closing:
+            return
+        if self._at is None:
+            self._at = _At.NAME
+            if not _HTTP.search(data.partition(b"\n")[0]):
+                self.transport.write(PROMPT.encode())
+        *complete, self._line = (self._line + data).split(b"\n")
+        for raw in complete:
+            if self._skipping:  # the rest of a line that was too long
+                self._skipping = False
+            elif len(raw) > MAX_LINE_BYTES:
+                self._too_long()
+            else:
+                self._take_or_hold(raw)
+            if self.closing:
+                return
+        if len(self._line) > MAX_LINE_BYTES:
+            if not self._skipping:
+                self._too_long()
+            self._skipping = True
+            self._line = b""
+
+    def _too_long(self) -> None:
+        self._print(f"The line is too long; the limit is {frames.MAX_TEXT_BYTES} bytes.\n")
+
+    def _take_or_hold(self, raw: bytes) -> None:
+        if self._at is not _At.HELLO:
+            self._take(raw)
+            return
+        self._held.append(raw)
+        if len(self._held) == MAX_HELD:
+            self.pause_reading()
+
+    def _take(self, raw: bytes) -> None:
+        if self._at is _At.NAME:
+            if _HTTP.search(raw):
+                self.closing = True
+                self.session.lost()
+                self.hang_up()
+            elif name := lines.clean_input(raw).strip():
+                self._at = _At.HELLO
+                self._screen = Screen(name, self._hub.stamp)
+                self.session.handle(frames.Hello(user=name[:256]))
+            else:
+                self._print(PROMPT)
+            return
+        match lines.parse(lines.clean_input(raw)):
+            case lines.Nothing():
+                pass
+            case lines.Say(to, text):
+                self.session.handle(frames.MessageSend(to=to, text=text))
+            case lines.SayIn(thread, text):
+                self._in_thread(thread, lambda id: frames.MessageSend(thread=id, text=text))
+            case lines.CheckNow():
+                self.session.handle(frames.Check())
+            case lines.AskWho():
+                self.session.handle(frames.WhoGet())
+            case lines.ListThreads():
+                self.session.handle(frames.ThreadList(public=True))
+            case lines.JoinThread(thread):
+                self._in_thread(thread, lambda id: frames.ThreadJoin(thread=id))
+            case lines.ReadHistory(of) if of.startswith("#"):
+                self._in_thread(of[1:].strip(), lambda id: frames.HistoryGet(thread=id, limit=20))
+            case lines.ReadHistory(of):
+                private = self._screen.private_with(of)
+                if private is None:
+                    self._print(f"There is no conversation with '{of}' yet.\n")
+                else:
+                    self.session.handle(frames.HistoryGet(thread=private, limit=20))
+            case lines.AskHelp():
+                self._print(lines.HELP + "\n")
+            case lines.Leave():
+                self.session.finish()
+            case lines.Unclear(detail):
+                self._print(detail + "\n")
+
+    def _in_thread(self, name: str, request: Callable[[str], frames.Request]) -> None:
+        id = self._screen.thread_named(name)
+        if id is None:
+            self._print(f"There is no thread '#{name}' here. Try !threads.\n")
+        else:
+            self.session.handle(request(id))
+
+    def show(self, frame: frames.Frame, now: float) -> str:
+        """What the person sees of a frame. The answer to their name also decides what their next line is."""
+        if self._at is not _At.HELLO:
+            return self._screen.show(frame, now)
+        if isinstance(frame, frames.Error):
+            self._at = _At.NAME
+            shown = f"{frame.detail}\n{PROMPT}"
+        elif isinstance(frame, frames.Welcome):
+            self._at = _At.TALK
+            shown = self._screen.show(frame, now)
+            self.session.handle(frames.WhoGet())
+        else:
+            return self._screen.show(frame, now)
+        asyncio.get_running_loop().call_soon(self._take_held)
+        return shown
+
+    def _take_held(self) -> None:
+        held, self._held = self._held, []
+        for raw in held:
+            if not self.closing:
+                self._take_or_hold(raw)
+        if len(held) >= MAX_HELD > len(self._held):
+            self.resume_reading()
+        if self._ended and self._at is not _At.HELLO:
+            self.session.finish()
+
+    def finish(self) -> None:
+        self._ended = True
+        if self._at is not _At.HELLO:
+            self.session.finish()
+
+    def _print(self, text: str) -> None:
+        self.transport.write(text.encode())
+
+    # After something was shown: lines that wait have a deadline, printed ones become seen
+
+    def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        due = self._screen.due
+        if due is not None and self._tick_timer is None:
+            self._tick_timer = loop.call_later(max(0.0, due - time.monotonic()), self._tick)
+        if self._screen.printed and self._mark_timer is None:
+            self._mark_timer = loop.call_later(MARK_AFTER_S, self._mark)
+
+    def _tick(self) -> None:
+        self._tick_timer = None
+        if not self.closing:
+            self.write(self._screen.tick(time.monotonic()).encode())
+
+    def _mark(self) -> None:
+        self._mark_timer = None
+        if self.unsent():
+            self._look()
+            return
+        for thread, seq in self._screen.take_printed().items():
+            self._hub.spawn(self._hub.store.see(thread, self.session.name, seq))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._tick_timer, self._mark_timer):
+            if timer is not None:
+                timer.cancel()
+        if exc is None and self.session.name:
+            for thread, seq in self._screen.take_printed().items():
+                self._hub.spawn(self._hub.store.see(thread, self.session.name, seq))
+        super().connection_lost(exc)
