@@ -1,6 +1,8 @@
 /** Says once per animation frame which threads changed, however many frames of the wire came in between. */
 import { batch, signal, type Signal } from "@preact/signals";
 
+const WITHOUT_FRAMES_MS = 250;
+
 export class Ticker {
   /** Rises when anything that the list of threads shows may have changed. */
   readonly any = signal(0);
@@ -19,12 +21,13 @@ export class Ticker {
     this.changed.add(thread);
     if (this.waiting) return;
     this.waiting = true;
-    // A hidden page gets no animation frames, and nobody looks at it.
-    if (document.visibilityState === "visible") requestAnimationFrame(() => this.tell());
-    else setTimeout(() => this.tell(), 250);
+    requestAnimationFrame(() => this.tell());
+    // A page that is hidden or covered gets few animation frames or none.
+    setTimeout(() => this.tell(), WITHOUT_FRAMES_MS);
   }
 
   private tell(): void {
+    if (!this.changed.size) return;
     this.waiting = false;
     batch(() => {
       this.any.value++;

@@ -42,7 +42,9 @@ class Keyboard:
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
         try:
+            blocking = os.get_blocking(self._fd)
             loop.add_reader(self._fd, _settle, ready)
+            os.set_blocking(self._fd, blocking)  # uvloop's add_reader changes it
         except NotImplementedError:
             return await self._read_in_a_thread(loop)
         except OSError:

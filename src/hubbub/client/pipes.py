@@ -8,11 +8,14 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hubbub.client.address import Address
 from hubbub.core.errors import Problem, TooLarge
 from hubbub.core.framing import MAX_FRAME_BYTES, Splitter, prefixed
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
 
 READ_BYTES = 64 << 10
 MAX_MESSAGE_BYTES = 8 * MAX_FRAME_BYTES
@@ -102,10 +105,7 @@ class TcpPipe:
 
 
 class WebSocketPipe:
-    def __init__(self, socket: object) -> None:
-        from websockets.asyncio.client import ClientConnection
-
-        assert isinstance(socket, ClientConnection)
+    def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
 
     @classmethod

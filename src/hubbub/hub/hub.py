@@ -368,22 +368,25 @@ class Hub:
         return future
 
     def entered(self, room: Room, name: str, seen: int | None = None) -> None:
-        """Somebody became a member: their sessions hear the room from `seen` on (None: from now)."""
+        """Somebody became a member: their sessions are told, and hear the room from `seen` on (None: from now)."""
         self._place(room, name)
         for session in self.sessions_of(name):
             if session.only is None and room.id not in session.rooms and session.ready:
+                session.tell([Shout(frames.ThreadFrame(thread=room.view()))])
                 self.listen(session, room, room.known if seen is None else seen)
                 session.catch_up()
 
     def departed(self, room: Room, name: str) -> None:
-        """Somebody is no longer a member: nothing newer reaches them."""
+        """Somebody is no longer a member: their sessions are told, and nothing newer reaches them."""
         room.depart(name)
         self._forget_place(room, name)
         for session in self.sessions_of(name):
+            if session.rooms.pop(room.id, None) is None:
+                continue
             room.step_out(session)
-            session.rooms.pop(room.id, None)
             if session.feed is not None:
                 session.feed.threads.pop(room.id, None)
+            session.tell([Shout(frames.ThreadFrame(thread=room.view()))])
 
     def _forget_place(self, room: Room, name: str) -> None:
         places = self._places.get(name)

@@ -26,7 +26,6 @@ async def create(hub: Hub, name: str, request: frames.ThreadCreate) -> frames.Th
         if member not in members:
             members.append(member)
     room = await hub.open_thread(Thread(id=new_id(), title=request.title.strip(), public=request.public), members)
-    changed(hub, room)
     return frames.ThreadFrame(thread=room.view(0))
 
 
@@ -96,10 +95,8 @@ async def delete(hub: Hub, name: str, id: str) -> None:
     if id == LOBBY:
         raise BadRequest("The lobby cannot be deleted.")
     await hub.store.delete_thread(id)
-    gone = [Shout(frames.Reset(thread=id, reason="The thread was deleted."))]
     for session in room.sessions():
-        if not session.stopped:
-            session.tell(gone)
+        session.tell([Shout(frames.Reset(thread=id, reason="The thread was deleted."))])
     for member in list(room.members):
         hub.departed(room, member)
     hub.close_room(room)

@@ -25,7 +25,7 @@ export function MessageList({ chat, place }: { chat: Chat; place: string }) {
   const away = useSignal(false);
   const scroller = useRef<HTMLDivElement>(null);
   const content = useRef<HTMLOListElement>(null);
-  const at = useRef({ bottom: true, first: 0, height: 0, last: 0, seen: -1 }).current;
+  const at = useRef({ bottom: true, top: 0, first: 0, height: 0, last: 0, seen: -1 }).current;
   // The mark stands where the reader had stopped when the thread was opened, if there was more.
   if (log && at.seen < 0) at.seen = log.unread ? log.seen : Infinity;
 
@@ -47,7 +47,10 @@ export function MessageList({ chat, place }: { chat: Chat; place: string }) {
   function scrolled(): void {
     const box = scroller.current;
     if (!box) return;
-    at.bottom = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_BOTTOM_PX;
+    // Only a reader moves up. Content that grew since our own scrolling also makes the bottom distant.
+    if (box.scrollHeight - box.scrollTop - box.clientHeight < NEAR_BOTTOM_PX) at.bottom = true;
+    else if (box.scrollTop < at.top) at.bottom = false;
+    at.top = box.scrollTop;
     if (away.value === at.bottom) away.value = !at.bottom;
     if (at.bottom) markSeen();
   }
