@@ -9,19 +9,21 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, PlainTextResponse, Response
 
 from hubbub import __version__
+from hubbub.compat import lobby
 from hubbub.config import Settings, load
-from hubbub.core.errors import BadRequest, NotFound, Problem
+from hubbub.core.errors import BadRequest, Internal, NotFound, Problem
 from hubbub.transports import asgi_doors, rest
 
-NO_PAGE = (
-    "The web page is not built here; `make web` builds it. Everything else works: see /docs, or nc on the TCP port.\n"
-)
+log = structlog.get_logger("hubbub.http")
+
+NO_PAGE = "The web page is not built here; `make web` builds it. Everything else works, nc on the TCP port for one.\n"
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
@@ -44,6 +46,7 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(Problem, _refused)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _failed)
     app.include_router(rest.router)
 
     @app.get("/health", tags=["operation"], summary="How the server is")
@@ -82,6 +85,10 @@ def build(settings: Settings | None = None) -> FastAPI:
     async def ws(socket: WebSocket) -> None:
         await asgi_doors.serve_websocket(socket, socket.state.hub)
 
+    @app.websocket("/ws/{user}")
+    async def ws_lobby(socket: WebSocket, user: str) -> None:
+        await lobby.serve_lobby(socket, socket.state.hub, user)
+
     if settings is None or settings.web:
         _serve_page(app, page_directory())
     return app
@@ -106,13 +113,19 @@ def _serve_page(app: FastAPI, directory: Path) -> None:
             return PlainTextResponse(NO_PAGE, headers=headers)
         return FileResponse(index, headers=headers | {"cache-control": "no-cache"})
 
-    @app.get("/{file:path}", include_in_schema=False)
-    def asset(file: str) -> Response:  # in a thread: it asks the disk
-        path = (directory / file).resolve()
+    def file(name: str, kept: str) -> Response:
+        path = (directory / name).resolve()
         if not path.is_relative_to(directory.resolve()) or not path.is_file():
-            raise NotFound(f"There is nothing at /{file}.")
-        kept = "max-age=31536000, immutable" if path.parent.name == "assets" else "no-cache"
+            raise NotFound(f"There is nothing at /{name}.")
         return FileResponse(path, headers=headers | {"cache-control": kept})
+
+    @app.get("/assets/{name}", include_in_schema=False)
+    def asset(name: str) -> Response:  # its name changes with its content
+        return file(f"assets/{name}", "max-age=31536000, immutable")
+
+    @app.get("/{name}", include_in_schema=False)
+    def top(name: str) -> Response:
+        return file(name, "no-cache")
 
 
 @asynccontextmanager
@@ -126,6 +139,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
 async def _refused(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, Problem)
     return rest.answer_problem(problem)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
+    return rest.answer_problem(Internal("The request failed on our side; it was logged."))
 
 
 async def _invalid(request: Request, wrong: Exception) -> Response:

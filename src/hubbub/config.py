@@ -23,6 +23,12 @@ NOT_SETTINGS = frozenset({"HUBBUB_BUILD_WEB", "HUBBUB_NODE_WHEEL", "HUBBUB_FUZZ"
 """Read by the build and the tests, not by the server."""
 
 NOT_YET = {
+    "OPENAI_BASE_URL": "answers come from the built-in demo model",
+    "DATABASE_NAME": "the data stays in SQLite",
+    "REDIS_TASKS_QUEUE_NAME": "runs are queued in this process",
+    "HUBBUB_OPENAI_MODEL": "answers come from the built-in demo model",
+    "HUBBUB_OPENAI_STRICT_LOCK": "the OpenAI doors come later",
+    "HUBBUB_LIMIT_LOOPBACK": "there are no limits per address yet",
     "DATABASE_URI": "the data stays in SQLite",
     "MONGO_URL": "the data stays in SQLite",
     "REDIS_URL": "runs are queued in this process",
@@ -247,7 +253,7 @@ def _expected(wrong: ValueError) -> str:
 
 
 def _refuse_unknown(variable: str, source: str) -> None:
-    if not variable.startswith(PREFIX) or variable in _BY_VARIABLE or variable in NOT_SETTINGS:
+    if not variable.startswith(PREFIX) or variable in _BY_VARIABLE or variable in NOT_SETTINGS or variable in NOT_YET:
         return
     near = difflib.get_close_matches(variable, [setting.variable for setting in SETTINGS], n=1)
     hint = f" Did you mean {near[0]}?" if near else " `hubbub config` lists the settings."

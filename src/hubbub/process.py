@@ -14,7 +14,6 @@ import structlog
 
 from hubbub.config import Settings
 
-
 T = TypeVar("T")
 
 

@@ -353,16 +353,23 @@ async def test_lines_come_whole_however_they_are_cut() -> None:
     os.close(mine)
 
 
-async def test_reading_leaves_the_terminal_in_blocking_mode() -> None:
-    theirs, mine = os.openpty()
-    reading = asyncio.create_task(Keyboard(mine).line())
-    await asyncio.sleep(0)
-    os.write(theirs, b"x\n")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_reading_leaves_the_terminal_in_blocking_mode(loop: str) -> None:
+    new = pytest.importorskip(loop).new_event_loop
 
-    assert await reading == "x"
-    assert os.get_blocking(mine)
-    os.close(mine)
-    os.close(theirs)
+    async def read() -> None:
+        theirs, mine = os.openpty()
+        reading = asyncio.create_task(Keyboard(mine).line())
+        await asyncio.sleep(0)
+        assert os.get_blocking(mine)
+        os.write(theirs, b"x\n")
+        assert await reading == "x"
+        assert os.get_blocking(mine)
+        os.close(mine)
+        os.close(theirs)
+
+    with asyncio.Runner(loop_factory=new) as runner:
+        runner.run(read())
 
 
 async def test_dev_null_has_no_lines() -> None:

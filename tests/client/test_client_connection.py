@@ -521,6 +521,22 @@ async def test_a_reader_that_is_paused_is_not_taken_for_a_silent_server(server: 
         assert len(server.hellos) == 1
 
 
+async def test_a_pong_behind_events_nobody_has_taken_yet_is_no_silence(server: SmallServer) -> None:
+    def events_first(session: Session, request: frames.Request) -> None:
+        for n in range(50):
+            server.post("bob", str(n), to="alice")
+        server.do(session, request)
+
+    server.before = once(events_first, frames.Ping)
+    timing = Timing(base_s=0.01, ping_every_s=0.01, pong_within_s=0.02)
+    async with alice(server, queue=5, timing=timing) as client:
+        await until(lambda: client._life.inbox.full)
+        await asyncio.sleep(0.15)
+
+        assert len(await hear(client, 50)) == 50
+        assert len(server.hellos) == 1
+
+
 async def test_a_frame_that_breaks_the_framing_costs_the_connection_and_nothing_else(server: SmallServer) -> None:
     async with alice(server) as client:
         for session in list(server.sessions):

@@ -281,6 +281,20 @@ async def test_a_crash_before_the_cursor_moved_answers_nothing_twice(server: Sma
     assert texts(server) == before
 
 
+async def test_a_reboot_that_was_interrupted_is_completed_when_it_returns(server: SmallServer) -> None:
+    async with device(server) as clock:
+        await tell(server, "reboot", 1)
+        await until(lambda: thermometer.REBOOT_S in clock.asked)
+
+    async with device(server) as clock:
+        await until(lambda: thermometer.REBOOT_S in clock.asked)
+        clock.pass_reboot()
+        await until(lambda: len(said(server)) == 2)
+        await quiet(server)
+
+    assert texts(server) == ["Rebooting…", "Reboot complete."]
+
+
 async def test_a_subscriber_survives_the_server_being_started_again(server: SmallServer) -> None:
     async with device(server) as clock:
         await tell(server, "subscribe", 2)

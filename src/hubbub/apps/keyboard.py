@@ -45,7 +45,7 @@ class Keyboard:
             blocking = os.get_blocking(self._fd)
             loop.add_reader(self._fd, _settle, ready)
             os.set_blocking(self._fd, blocking)  # uvloop's add_reader changes it
-        except NotImplementedError:
+        except (NotImplementedError, AttributeError):  # Windows
             return await self._read_in_a_thread(loop)
         except OSError:
             return self._take()  # epoll refuses what never makes one wait: files and /dev/null

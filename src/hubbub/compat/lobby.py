@@ -7,35 +7,42 @@ last used.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+from starlette.websockets import WebSocket
+
 from hubbub.core import frames
-from hubbub.core.errors import NameTaken, Problem
+from hubbub.core.errors import OUTSIDE, NameTaken, Problem
 from hubbub.core.forms import Shout
+from hubbub.core.framing import prefixed
 from hubbub.core.nouns import LOBBY
 from hubbub.core.websocket import Binary, Broken, Close, Ping, Receiver, Text, binary_frame, close_frame, pong_frame
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
+from hubbub.transports.asgi_doors import BufferDoor, relay
 from hubbub.transports.door import SocketDoor
+from hubbub.transports.sse import bearer
 
 MAX_BYTES = 4 + frames.MAX_TEXT_BYTES
+MAX_HELD = 64
 ORDERS: tuple[Literal["big", "little"], ...] = ("big", "little")
 
 
 class LobbyForm:
     """What somebody at this door is told: what others say, who comes and goes, and what went wrong."""
 
-    def __init__(self) -> None:
+    def __init__(self, wrap: Callable[[bytes], bytes] = binary_frame) -> None:
         self.order: Literal["big", "little"] = "big"
         self.user = ""
+        self._wrap = wrap
 
     def encode(self, shouts: Sequence[Shout]) -> bytes:
         return b"".join([self.line(text) for shout in shouts if (text := self._text(shout.frame))])
 
     def line(self, text: str) -> bytes:
         payload = text.encode()
-        return binary_frame(len(payload).to_bytes(4, self.order) + payload)
+        return self._wrap(len(payload).to_bytes(4, self.order) + payload)
 
     def _text(self, frame: frames.Frame) -> str:
         if isinstance(frame, frames.MessageFrame):
@@ -48,40 +55,79 @@ class LobbyForm:
         return ""
 
 
-class LobbyDoor(SocketDoor):
-    """One client of the plain chat."""
+class Guest:
+    """The protocol of one client: what its messages mean. The session does the rest."""
 
-    __slots__ = ("_connections", "_form", "_receiver", "session")
+    def __init__(self, session: Session, form: LobbyForm) -> None:
+        self.session = session
+        self._form = form
+        self._held: list[frames.Request] | None = []  # what was said before the lobby was entered
+
+    async def enter(self, user: str, token: str | None) -> None:
+        """Enter the lobby as `user`. Raises the Problem that says why not."""
+        hub = self.session.hub
+        name = hub.identify(token, user)
+        lobby = await hub.room(LOBBY)
+        self._form.user = name
+        await self.session.begin(name, [LOBBY], frames.Resume(threads={LOBBY: lobby.known}))
+        self.session.listen()
+        held, self._held = self._held or [], None
+        for request in held:
+            self.session.handle(request)
+
+    def hear(self, payload: bytes) -> None:
+        """A binary message: four bytes that say how long the rest is."""
+        form, length = self._form, len(payload) - 4
+        fitting = [order for order in ORDERS if int.from_bytes(payload[:4], order) == length]
+        if not fitting:
+            self._tell("The first four bytes must be the length of the text that follows.")
+            return
+        if form.order not in fitting:
+            form.order = fitting[0]
+        self.say(payload[4:])
+
+    def say(self, text: bytes) -> None:
+        """A text for the lobby."""
+        try:
+            request = frames.MessageSend(thread=LOBBY, text=text.decode())
+        except UnicodeDecodeError:
+            self._tell("The text is not valid UTF-8.")
+            return
+        if self._held is None:
+            self.session.handle(request)
+        elif len(self._held) < MAX_HELD:
+            self._held.append(request)
+        else:
+            self._tell("You said too much before you were let in; the rest was dropped.")
+
+    def _tell(self, text: str) -> None:
+        self.session.write(self._form.line(f"Server: {text}"))
+
+
+class LobbyDoor(SocketDoor):
+    """A client of the plain chat on its socket."""
+
+    __slots__ = ("_connections", "_guest", "_receiver", "session")
 
     def __init__(self, hub: Hub, connections: set[Any]) -> None:
         super().__init__()
         self._connections = connections
         self._receiver = Receiver(MAX_BYTES)
-        self._form = LobbyForm()
-        self.session = Session(hub, self, self._form)
+        form = LobbyForm()
+        self.session = Session(hub, self, form)
+        self._guest = Guest(self.session, form)
 
     async def open(self, user: str, token: str | None) -> None:
         """Enter the lobby as `user`, or say why not and close."""
-        hub = self.session.hub
         self._connections.add(self)
         try:
-            name = hub.identify(token, user)
-            lobby = await hub.room(LOBBY)
-            self._form.user = name
-            await self.session.begin(name, [LOBBY], frames.Resume(threads={LOBBY: lobby.known}))
-        except NameTaken:
-            self._refuse("Client ID already in use.")
+            await self._guest.enter(user, token)
         except Problem as refused:
-            self._refuse(refused.detail)
-        else:
-            self.session.listen()
-
-    def _refuse(self, reason: str) -> None:
-        self.session.lost()
-        if not self.closing:
-            self.closing = True
-            self.write(close_frame(1008, reason))
-            self.hang_up()
+            self.session.lost()
+            if not self.closing:
+                self.closing = True
+                self.write(close_frame(1008, refusal(refused)))
+                self.hang_up()
 
     def data_received(self, data: bytes) -> None:
         for event in self._receiver.feed(data):
@@ -89,9 +135,9 @@ class LobbyDoor(SocketDoor):
                 if isinstance(event, Close):
                     self.transport.close()
             elif isinstance(event, Binary):
-                self._hear(event.payload)
+                self._guest.hear(event.payload)
             elif isinstance(event, Text):
-                self._say(event.payload)
+                self._guest.say(event.payload)
             elif isinstance(event, Ping):
                 self.write(pong_frame(event.payload))
             elif isinstance(event, Close | Broken):
@@ -100,26 +146,8 @@ class LobbyDoor(SocketDoor):
                 self.write(close_frame(event.code))
                 self.hang_up()
 
-    def _hear(self, payload: bytes) -> None:
-        form, length = self._form, len(payload) - 4
-        fitting = [order for order in ORDERS if int.from_bytes(payload[:4], order) == length]
-        if not fitting:
-            self.write(form.line("Server: The first four bytes must be the length of the text that follows."))
-            return
-        if form.order not in fitting:
-            form.order = fitting[0]
-        self._say(payload[4:])
-
-    def _say(self, text: bytes) -> None:
-        try:
-            request = frames.MessageSend(thread=LOBBY, text=text.decode())
-        except UnicodeDecodeError:
-            self.write(self._form.line("Server: The text is not valid UTF-8."))
-        else:
-            self.session.handle(request)
-
     def farewell(self, code: str, reason: str) -> bytes:
-        return close_frame(1000 if not code else 1012, reason)
+        return close_frame(OUTSIDE[code].close if code else 1000, reason)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)
@@ -132,6 +160,11 @@ class LobbyDoor(SocketDoor):
         self.session.end("shutdown", "The server is restarting.", retry_after=1)
 
 
+def refusal(problem: Problem) -> str:
+    """Why somebody is not let in, in the words clients of this door know."""
+    return "Client ID already in use." if isinstance(problem, NameTaken) else problem.detail
+
+
 def lobby_door(hub: Hub, path: str, token: str | None, connections: set[Any]) -> LobbyDoor | None:
     """The door for a WebSocket at `path`, when it is `/ws/{user}`."""
     prefix, _, user = path.rpartition("/")
@@ -140,3 +173,26 @@ def lobby_door(hub: Hub, path: str, token: str | None, connections: set[Any]) ->
     door = LobbyDoor(hub, connections)
     hub.spawn(door.open(user, token))
     return door
+
+
+async def serve_lobby(socket: WebSocket, hub: Hub, user: str) -> None:
+    """The same door over ASGI."""
+    await socket.accept()
+    door = BufferDoor()
+    form = LobbyForm(prefixed)
+    session = door.session = Session(hub, door, form)
+    guest = Guest(session, form)
+    try:
+        await guest.enter(user, bearer(socket.headers.get("authorization", "")))
+    except Problem as refused:
+        session.lost()
+        await socket.close(1008, refusal(refused))
+        return
+
+    def hear(text: bytes | None, data: bytes | None) -> None:
+        if data is not None:
+            guest.hear(data)
+        elif text is not None:
+            guest.say(text)
+
+    await relay(socket, door, hear, socket.send_bytes)

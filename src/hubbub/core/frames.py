@@ -206,6 +206,7 @@ class Ack(Reply, frozen=True, kw_only=True, tag="ack"):
     delivery: str
     offline: list[str]
     offline_count: int
+    hint: str | UnsetType = UNSET  # when nobody of that name was ever here, and somebody is called alike
 
 
 class Error(Reply, frozen=True, kw_only=True, tag="error"):

@@ -24,6 +24,9 @@ SHOWN_MEMBERS = 50
 """At most this many names are listed in a thread or an acknowledgement; counts are exact."""
 
 
+_exact = msgspec.json.Encoder(order="sorted").encode
+
+
 class MessageType(StrEnum):
     CHAT = "chat"
     COMMAND = "command"
@@ -97,7 +100,7 @@ class Draft(Noun, frozen=True, kw_only=True):
             self.thread == message.thread
             and self.text == message.text
             and self.type == message.type
-            and self.metadata == message.metadata
+            and _exact(self.metadata) == _exact(message.metadata)  # Python calls 1, 1.0 and True equal
             and self.reply_to == message.reply_to
         )
 
@@ -174,8 +177,8 @@ def message_id(seq: int) -> str:
 
 def seq_of(message: str) -> int:
     """The seq inside a message id; 0 when the text is not one."""
-    head = message.partition("-")[0]
-    return int(head) if head.isascii() and head.isdigit() and len(head) < 16 else 0
+    head, dash, _ = message.partition("-")
+    return int(head) if dash and head.isascii() and head.isdigit() and len(head) <= 16 else 0
 
 
 def stamp(now: float) -> str:

@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
+from msgspec import UNSET
+
 from hubbub.core import frames, names
 from hubbub.core.feed import Feed
 from hubbub.core.lines import clean_output
@@ -207,7 +209,8 @@ class Screen:
             if frame.thread in self._titles:
                 return
             self._private[names.key(frame.offline[0])] = frame.thread
-            self._say(_Line(f"User '{frame.offline[0]}' is offline. Message saved."), now)
+            hint = f" {clean_output(frame.hint)}" if frame.hint is not UNSET else ""
+            self._say(_Line(f"User '{frame.offline[0]}' is offline. Message saved.{hint}"), now)
 
     def _thread(self, view: frames.ThreadView, now: float) -> None:
         new = view.id not in self._mine

@@ -7,21 +7,30 @@ may answer each other, to a depth of three, so that two of them never echo for e
 from __future__ import annotations
 
 import re
+import unicodedata
+from itertools import takewhile
 
+from hubbub.core import names
 from hubbub.core.nouns import Message
 
 MAX_DEPTH = 3
 
-_MENTION = re.compile(r"(?<![\w@.])@([\w.-]{1,64})")
+_AT = re.compile(r"(?<![\w@.])@")
 
 
 def mentions(text: str) -> set[str]:
-    """The names a text addresses with `@`, casefolded, with and without a full stop that ends a sentence."""
+    """The keys of the names a text addresses with `@`, with and without a full stop that ends a sentence."""
+    text = unicodedata.normalize("NFKC", text)
     found: set[str] = set()
-    for name in _MENTION.findall(text):
-        found.add(name.casefold())
-        found.add(name.casefold().rstrip(".-"))
-    return found
+    for at in _AT.finditer(text):
+        word = takewhile(_in_a_name, (text[i] for i in range(at.end(), len(text))))
+        name = names.key("".join(word))
+        found |= {name, name.rstrip(".-")}
+    return found - {""}
+
+
+def _in_a_name(char: str) -> bool:
+    return char.isalnum() or char in "_.-" or unicodedata.category(char)[0] == "M"
 
 
 def addressed(
@@ -38,4 +47,4 @@ def addressed(
         return False
     if private:
         return message.destination == assistant
-    return replied_to == assistant or assistant.casefold() in mentions(message.text)
+    return replied_to == assistant or names.key(assistant) in mentions(message.text)

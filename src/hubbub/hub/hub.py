@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -35,6 +36,8 @@ VISITOR = "visitor"
 
 SWEEP_S = 1.0
 UNUSED_ROOM_S = 60.0
+MAX_ALIKE = 2000
+"""Names that are compared with a misspelt one; comparing takes about 20 µs each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +192,8 @@ class Hub:
 
     def hint(self, name: str) -> str:
         """` Did you mean 'Joe'?` when somebody who was here before has a name like that, else nothing."""
-        near = names.nearest(name, (member.name for member in self.members.values() if member.arrived))
+        alike = (member.name for member in self.members.values() if abs(len(member.name) - len(name)) <= 2)
+        near = names.nearest(name, [one for one in islice(alike, MAX_ALIKE) if self.members[names.key(one)].arrived])
         return f" Did you mean '{near}'?" if near else ""
 
     # Who is here

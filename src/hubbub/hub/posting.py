@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from hubbub.core import frames, wire
@@ -105,7 +106,10 @@ def ack(hub: Hub, message: Message, id: str | int | None = None) -> frames.Ack:
     """Say that a message is on disk, and who of the others is away."""
     room = hub.rooms.get(message.thread)
     delivery, offline, count = room.delivery(message.sender) if room else ("stored", [], 0)
-    made = frames.Ack(
+    hint: str | UnsetType = UNSET
+    if message.destination != message.thread and (other := hub.known(message.destination)) and not other.arrived:
+        hint = hub.hint(other.name).strip() or UNSET
+    return frames.Ack(
         thread=message.thread,
         seq=message.seq,
         message=message.id,
@@ -113,8 +117,9 @@ def ack(hub: Hub, message: Message, id: str | int | None = None) -> frames.Ack:
         delivery=delivery,
         offline=offline,
         offline_count=count,
+        hint=hint,
+        id=UNSET if id is None else id,
     )
-    return made if id is None else replace(made, id=id)
 
 
 async def history(hub: Hub, name: str, request: frames.HistoryGet) -> frames.History:

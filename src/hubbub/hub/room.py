@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
+from msgspec import UNSET
+
 from hubbub.core import frames
 from hubbub.core.feed import Feed, Verdict
 from hubbub.core.forms import Form, Shout
@@ -99,15 +101,15 @@ class Room:
 
     def view(self, seen: int | None = None) -> frames.ThreadView:
         """The thread as its members see it now."""
-        fields = {
-            "id": self.id,
-            "title": self.thread.title,
-            "members": list(islice(self.members, SHOWN_MEMBERS)),
-            "member_count": len(self.members),
-            "head": self.known,
-            "public": self.thread.public,
-        }
-        return frames.ThreadView(**fields) if seen is None else frames.ThreadView(**fields, seen=seen)  # type: ignore[arg-type]
+        return frames.ThreadView(
+            id=self.id,
+            title=self.thread.title,
+            members=list(islice(self.members, SHOWN_MEMBERS)),
+            member_count=len(self.members),
+            head=self.known,
+            public=self.thread.public,
+            seen=UNSET if seen is None else seen,
+        )
 
     # Shouting
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from msgspec import UNSET
 
 from hubbub.core import frames, triggers
 from hubbub.core.errors import NotFound, Problem, QueueFull
@@ -115,16 +116,14 @@ class Runs:
             except Problem as refused:
                 log.warning("run_not_begun", thread=room.id, assistant=assistant.name, code=refused.code)
 
-    async def begin(self, room: Room, assistant: str, trigger: int, depth: int = 0) -> Run | None:
-        """Store and queue a run. None when that message asked this assistant before."""
+    async def begin(self, room: Room, assistant: str, trigger: int, depth: int = 0) -> tuple[Run, int] | None:
+        """Store and queue a run, and say its place in the queue. None when that message asked this assistant before."""
         run = await self._hub.store.begin_run(
             Run(id=new_id(), thread=room.id, assistant=assistant, trigger=trigger, depth=depth)
         )
-        if run is not None:
-            await self._queue(run)
-        return run
+        return None if run is None else (run, await self._queue(run))
 
-    async def _queue(self, run: Run) -> None:
+    async def _queue(self, run: Run) -> int:
         hub = self._hub
         self._open[run.id] = run
         prompt = await self._prompt(run)
@@ -135,6 +134,7 @@ class Runs:
             await self._end(run, Progress(run.attempt, "", RunState.FAILED, full.detail))
             raise
         hub.publish(run.thread, frames.RunQueued(**_common(run), position=position))
+        return position
 
     async def _prompt(self, run: Run) -> Prompt:
         """What the assistant is shown: its instructions and the newest turns of the thread."""
@@ -220,9 +220,9 @@ class Runs:
         known = self._hub.known(request.assistant)
         if known is None or known.name not in self.assistants:
             raise NotFound(f"No assistant is called '{request.assistant}'.{self._hub.hint(request.assistant)}")
-        run = await self.begin(room, known.name, 0)
-        assert run is not None
-        return frames.RunReply(run=self.view(run))
+        begun = await self.begin(room, known.name, 0)
+        assert begun is not None
+        return frames.RunReply(run=self.view(*begun))
 
     async def cancel_by(self, name: str, request: frames.RunCancel) -> frames.RunReply:
         """Stop an answer; what was written so far becomes its message. Whoever is in the thread may."""
@@ -243,21 +243,20 @@ class Runs:
         await self._hub.room_for(name, run.thread)
         return run
 
-    def view(self, run: Run) -> frames.RunView:
+    def view(self, run: Run, position: int | None = None) -> frames.RunView:
         """The run as it is told to clients; it is running once a worker has taken it."""
         state = run.state
         if state is RunState.QUEUED and self._hub.bus.so_far(run.id) is not None:
             state = RunState.RUNNING
-        fields = {
-            "id": run.id,
-            "thread": run.thread,
-            "assistant": run.assistant,
-            "state": str(state),
-            "attempt": run.attempt,
-        }
-        if run.error:
-            fields["error"] = run.error
-        return frames.RunView(**fields)  # type: ignore[arg-type]
+        return frames.RunView(
+            id=run.id,
+            thread=run.thread,
+            assistant=run.assistant,
+            state=str(state),
+            attempt=run.attempt,
+            position=UNSET if position is None or state is not RunState.QUEUED else position,
+            error=run.error or UNSET,
+        )
 
     # Sooner or later
 

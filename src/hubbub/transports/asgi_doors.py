@@ -7,6 +7,7 @@ is full the session is told so, as a socket would.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -86,43 +87,66 @@ async def serve_websocket(socket: WebSocket, hub: Hub) -> None:
     session = door.session = Session(hub, door, FRAMED)
     binary = False
 
-    async def receive() -> None:
+    def hear(text: bytes | None, data: bytes | None) -> None:
         nonlocal binary
+        if session.state is State.NEW:
+            binary = data is not None
+        if text is not None:
+            session.receive(text)
+            return
+        splitter = Splitter()
+        try:
+            payloads = splitter.feed(data or b"")
+        except Problem as refused:
+            session.refuse(refused)
+            return
+        for payload in payloads:
+            session.receive(payload)
+        if splitter.unfinished or not payloads:
+            session.refuse_payload("The message ends in the middle of a length-prefixed frame.")
+
+    async def send(payload: bytes) -> None:
+        if binary:
+            await socket.send_bytes(prefixed(payload))
+        else:
+            await socket.send_text(payload.decode())
+
+    await relay(socket, door, hear, send)
+
+
+async def relay(
+    socket: WebSocket,
+    door: BufferDoor,
+    hear: Callable[[bytes | None, bytes | None], None],
+    send: Callable[[bytes], Awaitable[None]],
+) -> None:
+    """Move messages both ways until one side ends. The session's form writes length-prefixed payloads.
+
+    Args:
+        hear: called with a text message or a binary one, the other being None.
+        send: sends one payload.
+    """
+
+    async def receive() -> None:
         while True:
             await door.readable()
             message = await socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
-            text, data = message.get("text"), message.get("bytes")
-            if session.state is State.NEW:
-                binary = data is not None
-            if text is not None:
-                session.receive(text.encode("utf-8", "surrogatepass"))
-                continue
-            splitter = Splitter()
-            try:
-                payloads = splitter.feed(data or b"")
-            except Problem as refused:
-                session.refuse(refused)
-                continue
-            for payload in payloads:
-                session.receive(payload)
-            if splitter.unfinished or not payloads:
-                session.refuse_payload("The message ends in the middle of a length-prefixed frame.")
+            text = message.get("text")
+            hear(None if text is None else text.encode("utf-8", "surrogatepass"), message.get("bytes"))
 
-    async def send() -> None:
+    async def write() -> None:
         splitter = Splitter(1 << 31)
         while data := await door.take():
             for payload in splitter.feed(data):
-                if binary:
-                    await socket.send_bytes(prefixed(payload))
-                else:
-                    await socket.send_text(payload.decode())
+                await send(payload)
             door.taken(len(data))
         code, reason = door.ending or ("", "")
         await socket.close(OUTSIDE[code].close if code else 1000, reason)
 
-    await _both(receive(), send(), session)
+    assert door.session is not None
+    await _both(receive(), write(), door.session)
 
 
 async def serve_stream(request: Request, hub: Hub) -> Response:

@@ -137,6 +137,9 @@ class HttpPort(HttpToolsProtocol):
         except websocket.Refused as refused:
             self._refuse(refused.status, refused.detail, refused.headers)
             return
+        if not _same_origin(self.headers):
+            self._refuse(403, "Pages of other sites may not open this WebSocket.")
+            return
         upgrades: Sequence[Upgrade] = self.app_state["upgrades"]
         doors = (upgrade(hub, path, token, self.connections) for upgrade in upgrades)
         door = next((door for door in doors if door is not None), None)
@@ -163,3 +166,10 @@ class HttpPort(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]
         self.transport.set_protocol(door)
         door.connection_made(self.transport)
+
+
+def _same_origin(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Browsers say which site a page came from; anything but our own could act as whoever sits at the browser."""
+    fields = dict(headers)
+    origin = fields.get(b"origin")
+    return origin is None or origin.partition(b"://")[2].lower() == fields.get(b"host", b"").lower()

@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from hubbub.core import frames, wire
-from hubbub.core.errors import NotFound, Problem
+from hubbub.core.errors import Problem
 from hubbub.hub import posting, threads
 from hubbub.hub.hub import Hub
 from hubbub.transports import problems
+from hubbub.transports.bodies import StrictRoute
 from hubbub.transports.sse import bearer
 
-router = APIRouter(prefix="/api")
+router = APIRouter(prefix="/api", route_class=StrictRoute)
 
 
 def hub_of(request: Request) -> Hub:
@@ -250,8 +251,3 @@ async def get_run(hub: HubIn, name: Caller, id: ThreadId) -> Response:
 @router.post("/runs/{id}/cancel", summary="Stop a run; what it wrote so far stays")
 async def cancel_run(hub: HubIn, name: Caller, id: ThreadId) -> Response:
     return answer((await hub.runs.cancel_by(name, frames.RunCancel(run=id))).run)
-
-
-@router.api_route("/{rest:path}", methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
-async def nothing_here(rest: str) -> Response:
-    raise NotFound(f"There is nothing at /api/{rest}; /openapi.json lists what there is.")
