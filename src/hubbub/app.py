@@ -95,7 +95,7 @@ class App:
         )
         await self.hub.start()
         self._open.push_async_callback(self.hub.stop)
-        self._open.push_async_callback(self._stop_worker, self.hub.spawn(self._work(bus, engine)))
+        self._open.push_async_callback(self._stop_worker, self.hub.spawn(self._work(bus, engine), standing=True))
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: Threshold(self.hub), sock=tcp, backlog=BACKLOG)
         self._open.callback(server.close)
@@ -171,7 +171,7 @@ class App:
         server.lifespan = config.lifespan_class(config)
         server.lifespan.state.update({"hub": self.hub, "upgrades": (websocket_door, lobby_door)})
         await server.startup(sockets=[sock])
-        self._open.push_async_callback(self._stop_http, server, sock, self.hub.spawn(server.main_loop()))
+        self._open.push_async_callback(self._stop_http, server, sock, self.hub.spawn(server.main_loop(), standing=True))
 
     async def _stop_http(self, server: uvicorn.Server, sock: socket.socket, ticking: asyncio.Task[None]) -> None:
         server.should_exit = True

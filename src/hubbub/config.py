@@ -64,6 +64,13 @@ def _positive(text: str) -> float:
     return number
 
 
+def _burst(text: str) -> float:
+    number = _positive(text)
+    if 0 < number < 1:
+        raise ValueError("expected a number from 1 on, or 0 for no limit")
+    return number
+
+
 def _count(text: str) -> int:
     number = int(text)
     if not 1 <= number <= 10_000:
@@ -129,7 +136,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("thermometer", True, _yes_no, "Let `hubbub up` start the thermometer."),
     Setting("thermometer_interval_s", 100.0, _positive, "Seconds between two readings of the thermometer."),
     Setting("send_rate", 20.0, _positive, "Messages a second a member may send on average; 0 = off."),
-    Setting("send_burst", 40.0, _positive, "Messages a member may send at once; 0 = off."),
+    Setting("send_burst", 40.0, _burst, "Messages a member may send at once; 0 = off."),
     Setting("max_history_length", 10, _count, "Messages of a thread an assistant is shown.", ("MAX_HISTORY_LENGTH",)),
     Setting(
         "response_delay", 0.0, _positive, "Seconds the demo model thinks before its first word.", ("RESPONSE_DELAY",)

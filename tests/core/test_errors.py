@@ -7,10 +7,24 @@ import pytest
 from hubbub.core import errors
 from hubbub.core.errors import OUTSIDE, Problem
 
-CODES = (
-    "bad_frame bad_request unknown_type hello_required unauthorized not_found name_taken key_conflict too_large "
-    "rate_limited queue_full storage_full unavailable slow shutdown internal"
-).split()
+CODES = [
+    "bad_frame",
+    "bad_request",
+    "unknown_type",
+    "hello_required",
+    "unauthorized",
+    "not_found",
+    "name_taken",
+    "key_conflict",
+    "too_large",
+    "rate_limited",
+    "queue_full",
+    "storage_full",
+    "unavailable",
+    "slow",
+    "shutdown",
+    "internal",
+]
 """docs/protocol.md: the codes of the `error` frame."""
 
 SAID_ONLY_IN_PARTING = {"slow", "shutdown"}

@@ -1,4 +1,4 @@
-"""Whatever the bus loses, doubles or reorders, a listener hears each thread once and in order, and every answer whole."""
+"""Whatever the bus loses, doubles or reorders, a listener hears each thread once, in order, and each answer whole."""
 
 from __future__ import annotations
 
@@ -197,4 +197,4 @@ class AListenerOfABadBus(RuleBasedStateMachine):
 
 
 TestAListenerOfABadBus = AListenerOfABadBus.TestCase
-TestAListenerOfABadBus.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+TestAListenerOfABadBus.settings = settings(max_examples=80, stateful_step_count=40)

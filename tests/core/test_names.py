@@ -185,11 +185,10 @@ def test_two_names_stay_two_members(one: str, other: str) -> None:
 
 
 @given(st.text(max_size=70))
-def test_a_name_is_accepted_as_it_is_stored_or_refused_with_the_rule(text: str) -> None:
+def test_a_name_is_accepted_as_it_is_stored_or_refused(text: str) -> None:
     try:
         name = normalise(text)
-    except BadRequest as refused:
-        assert refused.detail.endswith(".")
+    except BadRequest:
         return
 
     assert normalise(name) == name
@@ -201,7 +200,7 @@ def test_a_name_is_accepted_as_it_is_stored_or_refused_with_the_rule(text: str) 
 
 
 @given(st.characters(), st.characters())
-def test_one_strange_letter_never_slips_in_beside_plain_ones(before: str, after: str) -> None:
+def test_a_control_or_unassigned_character_never_slips_in_beside_plain_ones(before: str, after: str) -> None:
     name = f"{before}bob{after}"
     assume(any(unicodedata.category(c)[0] == "C" for c in unicodedata.normalize("NFKC", name)))
 

@@ -57,7 +57,9 @@ def test_rest_earns_a_burst_and_never_more() -> None:
     rate=st.integers(1, 50),
     burst=st.integers(1, 50),
 )
-def test_in_any_stretch_of_time_no_more_than_burst_and_rate_are_allowed(steps: list[int], rate: int, burst: int) -> None:
+def test_in_any_stretch_of_time_no_more_than_burst_and_rate_are_allowed(
+    steps: list[int], rate: int, burst: int
+) -> None:
     pace, now, times = Pace(rate, burst, 0), 0.0, []
     for step in steps:
         now += step / 1000

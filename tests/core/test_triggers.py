@@ -102,7 +102,9 @@ def test_an_assistant_does_not_ask_itself() -> None:
     assert not addressed(message, "openai", private=False, replied_to="openai")
 
 
-@pytest.mark.parametrize(("type", "asks"), [("chat", True), ("command", True), ("notification", False), ("subscription", False)])
+@pytest.mark.parametrize(
+    ("type", "asks"), [("chat", True), ("command", True), ("notification", False), ("subscription", False)]
+)
 def test_readings_and_notices_ask_nobody(type: str, asks: bool) -> None:
     message = said("@openai was added", type=type)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Callable
 
@@ -83,11 +84,9 @@ class LocalBus:
             if left <= 0 or len(self._queue) >= limit:
                 break
             self._more.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._more.wait()
-            except TimeoutError:
-                break
         leases: list[Lease] = []
         while self._queue and len(leases) < limit:
             task, _ = self._queue.popleft()

@@ -20,7 +20,7 @@ from hubbub.core.nouns import LOBBY
 from hubbub.core.websocket import Binary, Broken, Close, Ping, Receiver, Text, binary_frame, close_frame, pong_frame
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
-from hubbub.transports.asgi_doors import BufferDoor, relay
+from hubbub.transports.asgi_doors import BufferDoor, accepted, relay
 from hubbub.transports.door import SocketDoor
 from hubbub.transports.sse import bearer
 
@@ -177,7 +177,8 @@ def lobby_door(hub: Hub, path: str, token: str | None, connections: set[Any]) ->
 
 async def serve_lobby(socket: WebSocket, hub: Hub, user: str) -> None:
     """The same door over ASGI."""
-    await socket.accept()
+    if not await accepted(socket):
+        return
     door = BufferDoor()
     form = LobbyForm(prefixed)
     session = door.session = Session(hub, door, form)

@@ -47,7 +47,8 @@ async def catch_up(session: Session, store: Store, bus: Bus) -> None:
                 room.step_in(session)
             if session.stopped:
                 return
-    session.feed = None
+    if not feed.threads:  # else its socket was full for a moment, or it entered another room
+        session.feed = None
 
 
 async def fill(room: Room, store: Store) -> None:

@@ -25,7 +25,7 @@ from hubbub.core.ports import Bus, Event, Store
 from hubbub.hub import access, catch_up
 from hubbub.hub.access import Need
 from hubbub.hub.auth import Auth
-from hubbub.hub.room import Room
+from hubbub.hub.room import Room, bounded
 from hubbub.hub.runs import Assistant, Runs
 from hubbub.hub.session import Session
 
@@ -36,6 +36,9 @@ VISITOR = "visitor"
 
 SWEEP_S = 1.0
 UNUSED_ROOM_S = 60.0
+FINISH_S = 2.0
+"""How long background work may take to finish when the hub stops."""
+
 MAX_ALIKE = 2000
 """Names that are compared with a misspelt one; comparing takes about 20 µs each."""
 
@@ -93,7 +96,9 @@ class Hub:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._filling: set[str] = set()
         self._forms: dict[type[SseForm], SseForm] = {}
+        self._standing: set[asyncio.Task[Any]] = set()
         self.stopping = False
+        self.stopped = False
 
     # Life
 
@@ -105,23 +110,30 @@ class Hub:
             await self.store.create_thread(Thread(id=LOBBY, title=LOBBY, public=True), [])
         self.bus.listen(self._hear, self.runs.noticed_end)
         await self.runs.start()
-        self.spawn(self._sweep())
+        self.spawn(self._sweep(), standing=True)
 
     async def stop(self, reason: str = "The server is restarting.", retry_after: float = 1.0) -> None:
         """Say goodbye to every session and finish what was begun."""
         self.stopping = True
         for session in list(self.sessions):
             session.end("shutdown", reason, retry_after=retry_after)
-        await asyncio.sleep(0)
         await self.runs.stop()
+        brief = self._tasks - self._standing
+        if brief:
+            await asyncio.wait(brief, timeout=FINISH_S)
+        self.stopped = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run something in the background, owned by the hub; what it raises is logged."""
+    def spawn(self, work: Coroutine[Any, Any, Any], *, standing: bool = False) -> asyncio.Task[Any]:
+        """Run something in the background, owned by the hub; what it raises is logged. `standing` work never ends by
+        itself, so nobody waits for it when the hub stops."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
+        if standing:
+            self._standing.add(task)
+            task.add_done_callback(self._standing.discard)
         task.add_done_callback(self._ended)
         return task
 
@@ -178,6 +190,8 @@ class Hub:
         lobby = self.rooms.get(LOBBY)
         if lobby is not None and member.name not in lobby.members:
             self.entered(lobby, member.name)
+            if len(lobby.members) <= SHOWN_MEMBERS:  # in a crowd nobody is told who came in silently
+                self.publish(LOBBY, frames.ThreadFrame(thread=lobby.view()))
         return member
 
     async def addressee(self, name: str) -> Member:
@@ -236,7 +250,7 @@ class Hub:
 
     def require_pace(self, name: str) -> None:
         """Count one more message of `name`. Raises RateLimited."""
-        if not self.limits.send_rate:
+        if not self.limits.send_rate or not self.limits.send_burst:
             return
         now = time.monotonic()
         pace = self._paces.get(name)
@@ -276,6 +290,7 @@ class Hub:
                     at = min(seen, room.known)
             self.listen(session, room, at)
             views.append(room.view(seen))
+        views = bounded(views)
         if first:
             self._presence(name, True)
         return views

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from asyncio import Future
 from collections.abc import AsyncIterator
 from functools import partial
@@ -24,25 +25,17 @@ CHECK_PAGE = 100
 _TYPES = frozenset(MessageType)
 
 
-def post_now(hub: Hub, name: str, request: frames.MessageSend) -> Future[Message] | None:
-    """Post in the order of the calls, without waiting for anything but the commit.
-
-    None when the thread has to be looked up or made first: then `send` does it. Raises the Problem for what is
-    wrong with the request.
-    """
+def open_room(hub: Hub, name: str, request: frames.MessageSend) -> Room | None:
+    """Where a message goes, if that is known without waiting; else `send` finds it, or says what is wrong."""
     if request.thread is not None:
-        room = hub.rooms.get(request.thread) if request.to is None else None
-    else:
-        room = hub.private_room(name, request.to) if request.to is not None else None
-    if room is None:
-        return None
-    return _append(hub, room, name, request)
+        return hub.rooms.get(request.thread) if request.to is None else None
+    return hub.private_room(name, request.to) if request.to is not None else None
 
 
 async def send(hub: Hub, name: str, request: frames.MessageSend) -> frames.Ack:
     """Post and acknowledge. Raises the Problem for what is wrong with the request."""
     room = await _room(hub, name, request)
-    return ack(hub, await _append(hub, room, name, request))
+    return ack(hub, await post(hub, room, name, request))
 
 
 async def _room(hub: Hub, name: str, request: frames.MessageSend) -> Room:
@@ -76,8 +69,11 @@ def _check(request: frames.MessageSend) -> None:
             raise TooLarge(f"The metadata has {size} bytes; the limit is {frames.MAX_METADATA_BYTES}.")
 
 
-def _append(hub: Hub, room: Room, name: str, request: frames.MessageSend) -> Future[Message]:
+def post(hub: Hub, room: Room, name: str, request: frames.MessageSend) -> Future[Message]:
+    """Post to an open room. Messages are numbered in the order of the calls; the future is done once it is on disk.
+    Raises the Problem for what is wrong with the request."""
     access.require(name, room)
+    room.touched = time.monotonic()
     _check(request)
     if request.reply_to is not None and not 0 < seq_of(request.reply_to) <= room.known:
         raise BadRequest("'reply_to' is the id of a message in the same thread.")

@@ -17,10 +17,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from msgspec import UNSET
+from msgspec.structs import replace
 
-from hubbub.core import frames
+from hubbub.core import frames, wire
 from hubbub.core.feed import Feed, Verdict
 from hubbub.core.forms import Form, Shout
+from hubbub.core.framing import MAX_FRAME_BYTES
 from hubbub.core.nouns import SHOWN_MEMBERS, Member, Thread
 
 if TYPE_CHECKING:
@@ -28,6 +30,12 @@ if TYPE_CHECKING:
 
 MAX_TURN_BYTES = 256 << 10
 """Once this much is due it is written without waiting for the turn to end, so a slow reader's buffer stays small."""
+
+
+FEW_THREADS = 40
+"""So many threads always fit into a frame, whoever is in them."""
+
+MAX_VIEWS_BYTES = MAX_FRAME_BYTES - (64 << 10)
 
 
 class OpenRun:
@@ -232,3 +240,19 @@ class Room:
         shown = [name for name in islice(away, SHOWN_MEMBERS + 1) if name != sender][:SHOWN_MEMBERS]
         others = len(self.members) - (sender in self.members)
         return ("live" if others > count else "stored"), shown, count
+
+
+def bounded(views: list[frames.ThreadView]) -> list[frames.ThreadView]:
+    """As many threads as fit into a frame. Of most, names are left out first; their count stays exact."""
+    if len(views) <= FEW_THREADS:
+        return views
+    kept: list[frames.ThreadView] = []
+    left = MAX_VIEWS_BYTES
+    for view in views:
+        if left < MAX_VIEWS_BYTES // 2:
+            view = replace(view, members=[])
+        left -= len(wire.encode_value(view))
+        if left < 0:
+            break
+        kept.append(view)
+    return kept

@@ -106,15 +106,19 @@ class Runs:
                 message, assistant.name, private=room.thread.private, replied_to=replied_to, depth=depth
             ):
                 continue
-            if assistant.name not in room.members:
-                if room.thread.private or assistant.name == message.sender:
-                    continue
-                # A mention brings the assistant in, as its sender could have done.
-                await threads.add(hub, message.sender, frames.ThreadAdd(thread=room.id, member=assistant.name))
+            if room.thread.private and assistant.name not in room.members:
+                continue
             try:
+                await self._let_in(room, message.sender, assistant.name)
                 await self.begin(room, assistant.name, message.seq, depth)
             except Problem as refused:
                 log.warning("run_not_begun", thread=room.id, assistant=assistant.name, code=refused.code)
+
+    async def _let_in(self, room: Room, name: str, assistant: str) -> None:
+        """Whoever asks an assistant brings it into the thread, as they could have done before. Raises BadRequest:
+        the thread is the private one of two others."""
+        if assistant not in room.members:
+            await threads.add(self._hub, name, frames.ThreadAdd(thread=room.id, member=assistant))
 
     async def begin(self, room: Room, assistant: str, trigger: int, depth: int = 0) -> tuple[Run, int] | None:
         """Store and queue a run, and say its place in the queue. None when that message asked this assistant before."""
@@ -220,6 +224,7 @@ class Runs:
         known = self._hub.known(request.assistant)
         if known is None or known.name not in self.assistants:
             raise NotFound(f"No assistant is called '{request.assistant}'.{self._hub.hint(request.assistant)}")
+        await self._let_in(room, name, known.name)
         begun = await self.begin(room, known.name, 0)
         assert begun is not None
         return frames.RunReply(run=self.view(*begun))

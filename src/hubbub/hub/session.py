@@ -10,6 +10,7 @@ for what came before it. A session whose door is full begins nothing new and is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 import time
 from asyncio import Future
@@ -39,6 +40,9 @@ log = structlog.get_logger("hubbub.session")
 
 MAX_IN_FLIGHT = 64
 """Sends of one connection that may be waiting for their commit."""
+
+FINISH_S = 5.0
+"""How long a client that has said all it will is still told what it missed."""
 
 MAX_WAITING = 64
 """Requests read but not begun; beyond that the connection is not read."""
@@ -106,7 +110,7 @@ class Session:
         self._waiting: deque[frames.Request] | None = None
         self._in_flight: deque[tuple[Any, Future[Message]]] | None = None
         self._verb: Future[Any] | None = None
-        self._catching_up = False
+        self._catching_up: asyncio.Task[None] | None = None
         self._drained: Future[None] | None = None
         self._reading_paused = False
         hub.waiting_for_hello[self] = time.monotonic() + (hub.limits.hello_s if hello_s is None else hello_s)
@@ -206,8 +210,8 @@ class Session:
         self._answer_in_order(_error(BadFrame(detail), None))
 
     def finish(self) -> None:
-        """Nothing more will come: close after the last reply."""
-        self.handle(frames.ByeSend())
+        """Nothing more will come: close after the last reply, and after what the member had missed."""
+        self.handle(_Finish())
 
     def _answer_in_order(self, frame: frames.Frame) -> None:
         """Reply to something that could not be begun, after the replies still owed."""
@@ -221,10 +225,11 @@ class Session:
         while waiting and self._verb is None and not self.stopped and self.state is not State.CLOSED:
             request = waiting[0]
             if type(request) is frames.MessageSend and self.state is State.READY:
-                if self._in_flight and len(self._in_flight) >= MAX_IN_FLIGHT:
+                room = posting.open_room(self.hub, self.name, request)
+                if self._in_flight and (room is None or len(self._in_flight) >= MAX_IN_FLIGHT):
                     return
                 waiting.popleft()
-                self._send(request)
+                self._send(request, room)
             elif self._in_flight:
                 return
             else:
@@ -236,26 +241,23 @@ class Session:
             self._reading_paused = False
             self.door.resume_reading()
 
-    def _send(self, request: frames.MessageSend) -> None:
+    def _send(self, request: frames.MessageSend, room: Room | None) -> None:
         try:
             self.hub.require_pace(self.name)
-            posted = posting.post_now(self.hub, self.name, request)
+            if room is None:  # the thread has to be looked up first, or made
+                work = posting.send(self.hub, self.name, request)
+                self._verb = self.hub.spawn(self._run(work, request.id))
+                return
+            posted = posting.post(self.hub, room, self.name, request)
         except Problem as refused:
-            if self._in_flight:
-                posted = self.hub.refused(refused)
-            else:
+            if not self._in_flight:
                 self.tell([Shout(_error(refused, request.id))])
                 return
-        if posted is None:  # the thread has to be looked up first
-            self._verb = self.hub.spawn(self._send_later(request))
-            return
+            posted = self.hub.refused(refused)
         if self._in_flight is None:
             self._in_flight = deque()
         self._in_flight.append((request.id, posted))
         posted.add_done_callback(self._sent)
-
-    async def _send_later(self, request: frames.MessageSend) -> None:
-        await self._run(posting.send(self.hub, self.name, request), request.id)
 
     def _sent(self, _: Future[Message]) -> None:
         owed = self._in_flight
@@ -277,7 +279,7 @@ class Session:
     def _begin(self, request: frames.Request) -> None:
         verb = _VERBS[type(request)]
         try:
-            if self.state is State.NEW and verb is not _hello and verb is not _answered and verb is not _bye:
+            if self.state is State.NEW and verb not in _BEFORE_HELLO:
                 raise HelloRequired('Introduce yourself first: {"type": "hello", "user": "…"}.')
             result = verb(self, request)
         except Problem as refused:
@@ -306,9 +308,8 @@ class Session:
 
     def catch_up(self) -> None:
         """Read what this session has not heard, unless that is under way."""
-        if not self._catching_up and self.feed is not None and self.state is State.READY:
-            self._catching_up = True
-            self.hub.spawn(self._catch_up())
+        if self._catching_up is None and self.feed is not None and self.state is State.READY:
+            self._catching_up = self.hub.spawn(self._catch_up())
 
     async def _catch_up(self) -> None:
         try:
@@ -317,7 +318,15 @@ class Session:
         except Problem as failure:  # the store is away: the client comes back with its cursor
             self.end(failure.code, failure.detail, retry_after=failure.retry_after or 1)
         finally:
-            self._catching_up = False
+            self._catching_up = None
+
+    async def in_step(self) -> None:
+        """Wait until everything missed was told, or the connection is gone."""
+        while self.feed is not None and self.state is State.READY:
+            if self._catching_up is not None:
+                await asyncio.wait([self._catching_up])
+            else:
+                await self.drained()
 
     def stop(self) -> None:
         """The socket is full: from now on this session is behind in all its rooms."""
@@ -380,6 +389,10 @@ class Session:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self._drained = None
+
+
+class _Finish(frames.Request, frozen=True, kw_only=True):
+    """The client has said all it will, but still listens."""
 
 
 class _Answered(frames.Request, frozen=True, kw_only=True):
@@ -469,6 +482,13 @@ def _bye(session: Session, request: frames.ByeSend) -> None:
     session.door.end("", "bye")
 
 
+async def _finish(session: Session, request: _Finish) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(FINISH_S):
+            await session.in_step()
+    _bye(session, frames.ByeSend())
+
+
 def _answered(session: Session, request: _Answered) -> None:
     session.tell([Shout(request.frame)])
 
@@ -479,6 +499,7 @@ def _hub_verb(verb: Callable[..., Any]) -> Callable[[Session, Any], Any]:
 
 _VERBS: dict[type[frames.Request], Callable[[Session, Any], Any]] = {
     _Answered: _answered,
+    _Finish: _finish,
     frames.Hello: _hello,
     frames.MessageSend: _send_verb,
     frames.ThreadCreate: _hub_verb(threads.create),
@@ -497,4 +518,7 @@ _VERBS: dict[type[frames.Request], Callable[[Session, Any], Any]] = {
     frames.Ping: _ping,
     frames.ByeSend: _bye,
 }
-"""What every request does. A request in state NEW other than `hello` is refused by `_begin`."""
+"""What every request does."""
+
+_BEFORE_HELLO = frozenset({_hello, _bye, _finish, _answered})
+"""What state NEW allows; anything else is refused by `_begin`."""

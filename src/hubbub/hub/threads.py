@@ -12,7 +12,7 @@ from hubbub.core.errors import BadRequest, NotFound
 from hubbub.core.forms import Shout
 from hubbub.core.nouns import LOBBY, Draft, Membership, Thread, new_id
 from hubbub.hub.access import Need
-from hubbub.hub.room import Room
+from hubbub.hub.room import Room, bounded
 
 if TYPE_CHECKING:
     from hubbub.hub.hub import Hub
@@ -109,7 +109,7 @@ async def listing(hub: Hub, name: str, request: frames.ThreadList) -> frames.Thr
     if request.public:
         known = {thread.id for thread, _ in mine}
         views += [(await hub.room(t.id)).view() for t in await hub.store.public_threads() if t.id not in known]
-    return frames.Threads(threads=views)
+    return frames.Threads(threads=bounded(views))
 
 
 async def get(hub: Hub, name: str, id: str) -> frames.ThreadView:

@@ -45,7 +45,8 @@ class MemoryStore:
         self.epoch = new_id()
         self._members: dict[str, Member] = {}
         self._logs: dict[str, _Log] = {}
-        self._pairs: dict[tuple[str, str], str] = {}
+        self._places: dict[str, dict[str, None]] = {}  # member -> threads, in the order of joining
+        self._pairs: dict[frozenset[str], str] = {}
         self._keys: dict[tuple[str, str], Message] = {}
         self._runs: dict[str, Run] = {}
         self._asked: set[tuple[str, str, int]] = set()
@@ -111,8 +112,8 @@ class MemoryStore:
         return Page(taken, len(taken) < len(messages))
 
     async def message(self, thread: str, seq: int) -> Message | None:
-        messages = self._log(thread).messages
-        return messages[seq - 1] if 0 < seq <= len(messages) else None
+        log = self._logs.get(thread)
+        return log.messages[seq - 1] if log and 0 < seq <= len(log.messages) else None
 
     async def members(self) -> list[Member]:
         return list(self._members.values())
@@ -123,25 +124,27 @@ class MemoryStore:
             if known.arrived or not member.arrived:
                 return known
             member = replace(known, arrived=True)
-        for thread, _ in joins:
-            self._log(thread)
+        logs = [(self._log(thread), seen) for thread, seen in joins]
         self._members[names.key(member.name)] = member
-        for thread, seen in joins:
-            log = self._log(thread)
-            log.seen.setdefault(member.name, len(log.messages) if seen is None else seen)
+        for log, seen in logs:
+            self._enter(log, member.name, len(log.messages) if seen is None else seen)
         return member
 
+    def _enter(self, log: _Log, member: str, seen: int) -> None:
+        log.seen.setdefault(member, seen)
+        self._places.setdefault(member, {})[log.thread.id] = None
+
     async def create_thread(self, thread: Thread, members: Sequence[Membership]) -> Thread:
-        pair = (members[0].member, members[1].member) if thread.private else None
+        pair = _pair(members[0].member, members[1].member) if thread.private else None
         if pair and (known := self._pairs.get(pair)):
             return self._logs[known].view()
         if thread.id in self._logs:
             raise KeyConflict(f"There is a thread {thread.id!r} already.")
         log = self._logs[thread.id] = _Log(thread)
         for membership in members:
-            log.seen[membership.member] = membership.seen
+            self._enter(log, membership.member, membership.seen)
         if pair:
-            self._pairs[pair] = self._pairs[pair[::-1]] = thread.id
+            self._pairs[pair] = thread.id
         return log.view()
 
     async def thread(self, id: str) -> Thread | None:
@@ -157,37 +160,43 @@ class MemoryStore:
         return log.view()
 
     async def delete_thread(self, id: str) -> None:
-        if self._logs.pop(id, None) is None:
+        log = self._logs.pop(id, None)
+        if log is None:
             return
+        for member in log.seen:
+            del self._places[member][id]
         self._pairs = {pair: thread for pair, thread in self._pairs.items() if thread != id}
         self._keys = {key: message for key, message in self._keys.items() if message.thread != id}
         self._runs = {run.id: run for run in self._runs.values() if run.thread != id}
+        self._asked = {asked for asked in self._asked if asked[0] != id}
 
     async def private_thread(self, one: str, other: str) -> Thread | None:
-        id = self._pairs.get((one, other))
+        id = self._pairs.get(_pair(one, other))
         return self._logs[id].view() if id else None
 
     async def threads_of(self, member: str) -> list[tuple[Thread, int]]:
-        return [(log.view(), log.seen[member]) for log in self._logs.values() if member in log.seen]
+        logs = [self._logs[thread] for thread in self._places.get(member, ())]
+        return [(log.view(), log.seen[member]) for log in logs]
 
     async def public_threads(self) -> list[Thread]:
         return [log.view() for log in self._logs.values() if log.thread.public]
 
     async def memberships(self, thread: str) -> list[Membership]:
-        seen = self._log(thread).seen
-        return [Membership(thread=thread, member=member, seen=seq) for member, seq in seen.items()]
+        log = self._logs.get(thread)
+        return [Membership(thread=thread, member=name, seen=seen) for name, seen in log.seen.items()] if log else []
 
     async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
         log = self._log(membership.thread)
         if membership.member in log.seen:
             return None
-        log.seen[membership.member] = membership.seen if membership.seen >= 0 else len(log.messages)
+        self._enter(log, membership.member, membership.seen if membership.seen >= 0 else len(log.messages))
         return self._append(notice) if notice else None
 
     async def leave(self, thread: str, member: str, notice: Draft | None) -> Message | None:
         log = self._log(thread)
         if log.seen.pop(member, None) is None:
             return None
+        del self._places[member][thread]
         return self._append(notice) if notice else None
 
     async def see(self, thread: str, member: str, seq: int) -> int:
@@ -237,3 +246,7 @@ class MemoryStore:
         if log is None:
             raise NotFound("There is no such thread.")
         return log
+
+
+def _pair(one: str, other: str) -> frozenset[str]:
+    return frozenset((names.key(one), names.key(other)))

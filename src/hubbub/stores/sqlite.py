@@ -6,13 +6,9 @@ WAL with `synchronous=FULL`: a commit returns after its fsync, and only then is 
 
 from __future__ import annotations
 
-import fcntl
-import os
-import statistics
-import time
 from asyncio import Future
 from collections.abc import Sequence
-from importlib import resources
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,9 +28,9 @@ from hubbub.core.nouns import (
     RunState,
     Thread,
     message_id,
-    new_id,
 )
 from hubbub.core.ports import Page
+from hubbub.stores import sqlite_file
 from hubbub.stores.group_commit import SLOW_S, GroupCommit, outside
 
 _MESSAGE = "id, thread, seq, sender, destination, type, text, timestamp, metadata, reply_to, run"
@@ -60,32 +56,35 @@ class SqliteStore:
         self.epoch = ""
         self._heads: dict[str, int] = {}  # what the next seq follows, the open group's messages included
         self._marks: dict[tuple[str, str], list[int]] = {}  # (thread, sender) -> [stored, now], of the open group
-        self._lock: int | None = None
+        self._lock = sqlite_file.DirectoryLock(path.parent)
+        self._open: ExitStack | None = None  # what has to be let go of
 
     async def open(self) -> None:
-        self._take_lock()
-        try:
-            self._writer = self._connect()
-            self._migrate(self._writer)
-            self._reader = self._connect()
-            self.epoch = self._epoch()
-        except apsw.Error as failure:
-            self._drop_lock()
-            raise Unavailable(f"The database {self.path} cannot be opened: {failure}") from failure
-        self._group = GroupCommit(
-            self._writer,
-            before_commit=self._write_marks,
-            after_failure=self._reopen,
-            slow=_fsync_s(self.path.parent) > SLOW_S,
-        )
+        with ExitStack() as undo:
+            undo.callback(self._lock.close)
+            self._lock.take()
+            try:
+                self._writer = sqlite_file.connect(self.path)
+                undo.callback(lambda: self._writer.close())
+                sqlite_file.migrate(self._writer, self.path)
+                self._reader = sqlite_file.connect(self.path)
+                undo.callback(self._reader.close)
+                self.epoch = sqlite_file.epoch(self._writer)
+            except (apsw.Error, OSError) as failure:
+                raise Unavailable(f"The database {self.path} cannot be opened: {failure}") from failure
+            self._group = GroupCommit(
+                self._writer,
+                before_commit=self._write_marks,
+                after_failure=self._reopen,
+                slow=sqlite_file.fsync_s(self.path.parent) > SLOW_S,
+            )
+            self._open = undo.pop_all()
 
     async def close(self) -> None:
-        if self._lock is None:
-            return
-        await self._group.close()
-        self._reader.close()
-        self._writer.close()
-        self._drop_lock()
+        opened, self._open = self._open, None
+        if opened is not None:
+            await self._group.close()
+            opened.close()
 
     # Messages
 
@@ -214,15 +213,16 @@ class SqliteStore:
             known = _member(row) if row else None
             if known and (known.arrived or not member.arrived):
                 return known
-            places = [(thread, self._head(thread) if seen is None else seen) for thread, seen in joins]
+            heads = [self._head(thread) for thread, _ in joins]
+            self._write_marks()
             db.execute(
                 "INSERT INTO members (key, name, kind, arrived) VALUES (?,?,?,?)"
                 " ON CONFLICT (key) DO UPDATE SET arrived = excluded.arrived",
                 (key, member.name, member.kind, member.arrived),
             )
             made = replace(known, arrived=True) if known else member
-            for thread, seen in places:
-                self._insert_membership(thread, made.name, seen)
+            for (thread, seen), head in zip(joins, heads, strict=True):
+                self._insert_membership(thread, made.name, head if seen is None else seen)
             return made
 
         return cast(Member, await self._group.write(work))
@@ -355,6 +355,7 @@ class SqliteStore:
                 ).fetchone()
             ):
                 return None
+            self._head(run.thread)
             self._write_marks()
             db.execute(
                 f"INSERT INTO runs ({_RUN}) VALUES (?,?,?,?,?,?,?,?,?,?)",
@@ -426,60 +427,12 @@ class SqliteStore:
         except apsw.Error as failure:
             raise outside(failure) from failure
 
-    def _connect(self) -> apsw.Connection:
-        db = apsw.Connection(str(self.path))
-        os.chmod(self.path, 0o600)
-        db.set_busy_timeout(5000)
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY", "cache_size = -16000"):
-            db.execute(f"PRAGMA {pragma}")
-        return db
-
     def _reopen(self) -> apsw.Connection:
         self._heads.clear()
         self._marks.clear()
         self._writer.close()
-        self._writer = self._connect()
+        self._writer = sqlite_file.connect(self.path)
         return self._writer
-
-    def _migrate(self, db: apsw.Connection) -> None:
-        """Bring the file up to date, each step in a transaction with its number, so that a kill leaves a whole one."""
-        steps = sorted(
-            (int(file.name.partition("_")[0]), file.read_text(encoding="utf-8"))
-            for file in resources.files("hubbub.stores").joinpath("migrations").iterdir()
-            if file.name.endswith(".sql")
-        )
-        version = cast(int, db.pragma("user_version"))
-        if version > steps[-1][0]:
-            raise Unavailable(
-                f"The data in {self.path.parent} was written by a newer Hubbub (schema {version}, this one knows "
-                f"{steps[-1][0]}). Use that version, or restore a backup made by this one."
-            )
-        for number, sql in steps:
-            if number > version:
-                db.execute(f"BEGIN IMMEDIATE; {sql}; PRAGMA user_version = {number}; COMMIT")
-
-    def _epoch(self) -> str:
-        self._writer.execute(
-            "INSERT INTO meta (name, value) VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (new_id()[:8],)
-        )
-        return cast(str, self._writer.execute("SELECT value FROM meta WHERE name = 'epoch'").get)
-
-    def _take_lock(self) -> None:
-        lock = os.open(self.path.parent / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(lock)
-            raise Unavailable(
-                f"Another Hubbub is already running on the data in {self.path.parent}. Stop it, or choose another "
-                "directory with HUBBUB_HOME."
-            ) from None
-        self._lock = lock
-
-    def _drop_lock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
 
 def _pair(one: str, other: str) -> str:
@@ -525,20 +478,3 @@ def _run(row: tuple[Any, ...]) -> Run:
         message=message,
         seq=seq,
     )
-
-
-def _fsync_s(directory: Path) -> float:
-    """How long one fdatasync takes here: the median of five, in seconds."""
-    probe = directory / ".fsync-probe"
-    times = []
-    file = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    try:
-        for _ in range(5):
-            os.write(file, b"\0" * 4096)
-            began = time.perf_counter()
-            os.fdatasync(file)
-            times.append(time.perf_counter() - began)
-    finally:
-        os.close(file)
-        probe.unlink(missing_ok=True)
-    return statistics.median(times)

@@ -20,6 +20,7 @@ from hubbub.core.framing import Splitter, prefixed
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session, State
 from hubbub.transports import sse
+from hubbub.transports.origin import same_origin
 
 HIGH_WATER = 64 << 10
 LOW_WATER = 16 << 10
@@ -82,7 +83,8 @@ class BufferDoor:
 
 async def serve_websocket(socket: WebSocket, hub: Hub) -> None:
     """`/ws` over ASGI."""
-    await socket.accept()
+    if not await accepted(socket):
+        return
     door = BufferDoor()
     session = door.session = Session(hub, door, FRAMED)
     binary = False
@@ -112,6 +114,15 @@ async def serve_websocket(socket: WebSocket, hub: Hub) -> None:
             await socket.send_text(payload.decode())
 
     await relay(socket, door, hear, send)
+
+
+async def accepted(socket: WebSocket) -> bool:
+    """Answer the handshake, unless it comes from a page of another site."""
+    if not same_origin(socket.headers.get("origin"), socket.headers.get("host")):
+        await socket.close(1008, "Pages of other sites may not open this WebSocket.")
+        return False
+    await socket.accept()
+    return True
 
 
 async def relay(

@@ -20,6 +20,7 @@ from hubbub.core import websocket
 from hubbub.core.errors import Problem
 from hubbub.hub.hub import Hub
 from hubbub.transports import sse
+from hubbub.transports.origin import same_origin
 from hubbub.transports.problems import problem_response
 from hubbub.transports.websocket import WebSocketDoor
 
@@ -130,16 +131,16 @@ class HttpPort(HttpToolsProtocol):
         self._forget_head()
         hub: Hub = self.app_state["hub"]
         path = unquote(httptools.parse_url(self.url).path.decode("ascii", "replace"))
-        authorization = next((value for name, value in self.headers if name == b"authorization"), b"")
-        token = sse.bearer(authorization.decode("latin-1"))
         try:
             accepted = websocket.accept(self.scope["method"].encode(), self.scope["http_version"], self.headers)
         except websocket.Refused as refused:
             self._refuse(refused.status, refused.detail, refused.headers)
             return
-        if not _same_origin(self.headers):
+        fields = {name: value.decode("latin-1") for name, value in self.headers}
+        if not same_origin(fields.get(b"origin"), fields.get(b"host")):
             self._refuse(403, "Pages of other sites may not open this WebSocket.")
             return
+        token = sse.bearer(fields.get(b"authorization", ""))
         upgrades: Sequence[Upgrade] = self.app_state["upgrades"]
         doors = (upgrade(hub, path, token, self.connections) for upgrade in upgrades)
         door = next((door for door in doors if door is not None), None)
@@ -166,10 +167,3 @@ class HttpPort(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]
         self.transport.set_protocol(door)
         door.connection_made(self.transport)
-
-
-def _same_origin(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Browsers say which site a page came from; anything but our own could act as whoever sits at the browser."""
-    fields = dict(headers)
-    origin = fields.get(b"origin")
-    return origin is None or origin.partition(b"://")[2].lower() == fields.get(b"host", b"").lower()

@@ -14,7 +14,7 @@ from enum import Enum
 
 from hubbub.core import frames, lines
 from hubbub.core.forms import Shout
-from hubbub.core.screen import Screen
+from hubbub.core.screen import HOLD_S, Screen
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
 from hubbub.transports.door import SocketDoor
@@ -197,12 +197,23 @@ class LineDoor(SocketDoor):
             self.session.finish()
 
     def finish(self) -> None:
+        if self._line and not self._skipping:  # a last line without its end
+            last, self._line = self._line, b""
+            self._take_or_hold(last)
         self._ended = True
         if self._at is not _At.HELLO:
             self.session.finish()
 
     def _print(self, text: str) -> None:
         self.transport.write(text.encode())
+
+    def farewell(self, code: str, reason: str) -> bytes:
+        """What still waits for an answer to end."""
+        return self._screen.tick(time.monotonic() + HOLD_S).encode()
+
+    def end(self, code: str, reason: str) -> None:
+        super().end(code, reason)
+        self._see()
 
     # After something was shown: lines that wait have a deadline, printed ones become seen
 
@@ -224,14 +235,17 @@ class LineDoor(SocketDoor):
         if self.unsent():
             self._look()
             return
-        for thread, seq in self._screen.take_printed().items():
-            self._hub.spawn(self._hub.store.see(thread, self.session.name, seq))
+        self._see()
+
+    def _see(self) -> None:
+        if self.session.name and not self._hub.stopped:
+            for thread, seq in self._screen.take_printed().items():
+                self._hub.spawn(self._hub.store.see(thread, self.session.name, seq))
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._tick_timer, self._mark_timer):
             if timer is not None:
                 timer.cancel()
-        if exc is None and self.session.name:
-            for thread, seq in self._screen.take_printed().items():
-                self._hub.spawn(self._hub.store.see(thread, self.session.name, seq))
+        if exc is None:
+            self._see()
         super().connection_lost(exc)

@@ -1,0 +1,1 @@
+"""What tests share that meet the server at its doors: small raw clients, and the server itself."""
