@@ -29,7 +29,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure Hubbub against plain programs.")
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(BENCHES))
     parser.add_argument("--short", action="store_true", help="a few seconds each: see that they work, not how fast")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number there, too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the same there, with the ratio of every round")
     tuning = parser.add_argument_group("to look at one thing")
     tuning.add_argument("--seconds", type=float, default=0.0, help="length of a round")
     tuning.add_argument("--rounds", type=int, default=0, help="rounds of each side")

@@ -1,4 +1,4 @@
-"""Where things run: a core for the server, another for the load, a directory on a real disk, as many files as allowed."""
+"""Where things run: a core for the server, another for the load, a directory on a real disk."""
 
 from __future__ import annotations
 
@@ -91,10 +91,10 @@ def kind_of_disk(path: Path) -> str:
 def directory() -> Iterator[Path]:
     """An empty directory on a disk: a commit to memory would cost nothing and prove nothing."""
     candidates = [Path(tempfile.gettempdir()), Path("/var/tmp"), HERE / "results"]
-    (HERE / "results").mkdir(exist_ok=True)
-    parent = next((path for path in candidates if path.is_dir() and kind_of_disk(path) not in IN_MEMORY), None)
+    parent = next((path for path in candidates if kind_of_disk(path) not in IN_MEMORY), None)
     if parent is None:
         raise OSError("No directory on a real disk was found; set TMPDIR to one.")
+    parent.mkdir(exist_ok=True)
     made = Path(tempfile.mkdtemp(prefix="hubbub-bench-", dir=parent))
     try:
         yield made

@@ -16,7 +16,7 @@ from typing import cast
 
 from hubbub import config, process
 from hubbub.app import App
-from hubbub.core.ports import Prompt
+from hubbub.core.nouns import Prompt
 
 TEXT_BYTES = 72
 """With this a delta is a frame of about 200 bytes."""

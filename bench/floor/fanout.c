@@ -1,7 +1,7 @@
 /* The floor of fan-out: one frame comes in, one send() a reader of a ready buffer goes out. Nothing is stored.
 
-   fanout SIZE TYPE TEXT   prints its port, then serves until it is killed.
-   Every frame to a reader has SIZE bytes of payload, is of the given type and ends in a text of TEXT bytes.
+   fanout SIZE TEXT   prints its port, then serves until it is killed.
+   Every frame to a reader has SIZE bytes of payload and ends in a text of TEXT bytes.
    Who says hello with "threads":[] is the sender; everybody else is a reader. */
 #include "net.h"
 
@@ -33,9 +33,9 @@ static size_t server_frame(char *out, const char *payload, size_t n) {
     return n + 4;
 }
 
-static void make_ready(size_t size, const char *type, size_t text) {
+static void make_ready(size_t size, size_t text) {
     char *payload = calloc(1, size + text + 256);
-    size_t n = sprintf(payload, "{\"type\":\"%s\",\"pad\":\"", type);
+    size_t n = sprintf(payload, "{\"type\":\"message\",\"pad\":\"");
     size_t rest = strlen("\",\"text\":\"\"}") + text;
     while (n + rest < size) payload[n++] = '-';
     n += sprintf(payload + n, "\",\"text\":\"");
@@ -94,8 +94,8 @@ static int readable(int fd) {
 }
 
 int main(int argc, char **argv) {
-    if (argc != 4) die("usage: fanout SIZE TYPE TEXT");
-    make_ready(atoi(argv[1]), argv[2], atoi(argv[3]));
+    if (argc != 3) die("usage: fanout SIZE TEXT");
+    make_ready(atoi(argv[1]), atoi(argv[2]));
     raise_file_limit();
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t size = sizeof address;

@@ -153,6 +153,7 @@ class App:
 
         from hubbub.asgi import build
         from hubbub.compat.lobby import lobby_door
+        from hubbub.transports import sse
         from hubbub.transports.http import HttpPort, websocket_door
 
         config = uvicorn.Config(
@@ -171,6 +172,7 @@ class App:
         server.lifespan = config.lifespan_class(config)
         server.lifespan.state.update({"hub": self.hub, "upgrades": (websocket_door, lobby_door)})
         await server.startup(sockets=[sock])
+        self.hub.spawn(sse.beat(server.server_state.connections), standing=True)
         self._open.push_async_callback(self._stop_http, server, sock, self.hub.spawn(server.main_loop(), standing=True))
 
     async def _stop_http(self, server: uvicorn.Server, sock: socket.socket, ticking: asyncio.Task[None]) -> None:

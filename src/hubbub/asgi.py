@@ -14,15 +14,17 @@ from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hubbub import __version__
 from hubbub.compat import lobby
-from hubbub.config import Settings, load
-from hubbub.core.errors import BadRequest, Internal, NotFound, Problem
+from hubbub.config import Settings, is_loopback, load
+from hubbub.core.errors import BadRequest, Internal, NotFound, Problem, Unauthorized
 from hubbub.transports import asgi_doors, rest
 
 log = structlog.get_logger("hubbub.http")
 
+NOT_FROM_OUTSIDE = "Guests are let in on loopback only; HUBBUB_GUESTS=on lets them in from everywhere."
 NO_PAGE = "The web page is not built here; `make web` builds it. Everything else works, nc on the TCP port for one.\n"
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -89,9 +91,28 @@ def build(settings: Settings | None = None) -> FastAPI:
     async def ws_lobby(socket: WebSocket, user: str) -> None:
         await lobby.serve_lobby(socket, socket.state.hub, user)
 
+    if settings is None:
+        app.add_middleware(LoopbackGuests)
     if settings is None or settings.web:
         _serve_page(app, page_directory())
     return app
+
+
+class LoopbackGuests:
+    """Under a server that is not ours, nobody says where it listens. So while guests are a matter of loopback alone
+    (`HUBBUB_GUESTS=auto`), whatever came in at another address is refused."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        server = scope.get("server")
+        if scope["type"] == "lifespan" or server is None or is_loopback(server[0]) or load().guests != "auto":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008, "reason": NOT_FROM_OUTSIDE})
+        else:
+            await rest.answer_problem(Unauthorized(NOT_FROM_OUTSIDE))(scope, receive, send)
 
 
 def page_directory() -> Path:
@@ -115,8 +136,12 @@ def _serve_page(app: FastAPI, directory: Path) -> None:
 
     def file(name: str, kept: str) -> Response:
         path = (directory / name).resolve()
-        if not path.is_relative_to(directory.resolve()) or not path.is_file():
-            raise NotFound(f"There is nothing at /{name}.")
+        try:
+            there = path.is_relative_to(directory.resolve()) and path.is_file()
+        except (OSError, ValueError):  # no possible name of a file
+            there = False
+        if not there:
+            raise NotFound(f"There is nothing at /{name[:200]}.")
         return FileResponse(path, headers=headers | {"cache-control": kept})
 
     @app.get("/assets/{name}", include_in_schema=False)
@@ -155,6 +180,8 @@ async def _invalid(request: Request, wrong: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, Problem):  # from reading the body
+        return rest.answer_problem(error.__cause__)
     if error.status_code == 404:
         return rest.answer_problem(NotFound(f"There is nothing at {request.url.path}."))
     document = {"type": "about:blank", "title": error.detail, "status": error.status_code, "code": "bad_request"}

@@ -10,6 +10,7 @@ misspelt names with the nearest right one, and not cost `hubbub --help` the impo
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -200,7 +201,11 @@ class Settings:
 
 
 def is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+    """Can this address be reached from this machine alone?"""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name that may mean anything
+        return False
 
 
 def load(

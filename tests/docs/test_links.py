@@ -12,14 +12,7 @@ from .pages import ROOT, spans, tables, unfenced
 from .test_settings_page import commands
 
 NAMED = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md")]
-PAGES = sorted(
-    path
-    for path in [
-        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md")),
-        *ROOT.glob("docs/*.md"),
-    ]
-    if path.is_file()
-)
+PAGES = sorted(path for path in [*NAMED, *ROOT.glob("docs/*.md")] if path.is_file())
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _SHELL = re.compile(r"^```(?:bash|sh|shell|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

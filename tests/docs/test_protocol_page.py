@@ -107,7 +107,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "messages in a page of history": (frames.MAX_HISTORY,),
     "texts in a page of history": (frames.MAX_HISTORY_BYTES,),
     "names listed in a thread or an ack": (nouns.SHOWN_MEMBERS,),
-    "members of a thread where presence is told": (hub.SHOWN_MEMBERS,),
+    "members of a thread where presence is told": (nouns.SHOWN_MEMBERS,),
     "an answer, which is cut there": (frames.MAX_ANSWER_BYTES,),
     "answers waiting to be written": (local.MAX_QUEUE,),
     "attempts of a run": (runs.MAX_ATTEMPTS,),
@@ -183,7 +183,9 @@ async def test_what_a_route_takes_and_answers_is_what_it_is_said_to(app: App) ->
 def check_request(text: str) -> None:
     request = wire.decode(text.encode())
     known = {name for name, _, _ in fields(type(request), ())} | {"type"}
-    assert set(json.loads(text)) <= known, text
+    said = json.loads(text)
+    assert set(said) <= known, text
+    assert set(said.get("resume", ())) <= {name for name, _, _ in fields(frames.Resume)}, text
 
 
 def check_frame(text: str) -> None:

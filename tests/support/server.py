@@ -16,8 +16,8 @@ import structlog
 from hubbub import config
 from hubbub.app import App
 from support.inbox import WAIT_S
-from support.listeners import SseReader
 from support.lines import LineClient
+from support.listeners import SseReader
 from support.talkers import FramedClient, Talker, WsClient
 
 _numbers = itertools.count(1)

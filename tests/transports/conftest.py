@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.server import House, fresh, no_tracebacks, serving  # noqa: E402
+from support.server import House, fresh, no_tracebacks, serving
 
 
 @pytest.fixture(scope="module")

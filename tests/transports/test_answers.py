@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+
 from support.inbox import Inbox
 from support.listeners import SseReader
 from support.server import House, fresh, serving
@@ -124,13 +125,13 @@ async def test_cut_after_every_few_pieces_and_resumed_on_the_next_transport_noth
     async def stream() -> Inbox:
         return await house.listen(reading.thread, token=token, last_id=reading.last_id)
 
-    ways: list[Callable[[], Awaitable[Any]]] = [lambda kind=kind: talker(kind) for kind in TALKERS]  # type: ignore[misc]
+    ways: list[Callable[[], Awaitable[Any]]] = [lambda kind=kind: talker(kind) for kind in TALKERS]
     ways = [ways[0], ways[1], stream, ways[2], stream]
     reader: Any = alice
     cuts = 0
     for way in itertools.cycle(ways):
         wanted = reading.deltas + every
-        await reading.follow(reader, lambda wanted=wanted: reading.deltas >= wanted)  # type: ignore[misc]
+        await reading.follow(reader, lambda wanted=wanted: reading.deltas >= wanted)
         if isinstance(reader, SseReader) and not reading.ended:
             assert reader.ids[len(reader.heard) - 1] == reading.last_id
         if reading.ended:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+
 from support.server import House, fresh
 from support.talkers import TALKERS, Talker
 
@@ -233,13 +234,13 @@ async def test_hello_twice_is_refused_and_changes_nothing(talker: Talker) -> Non
 
 
 @pytest.mark.parametrize("kind", ["text", "framed"])
-async def test_who_says_no_hello_in_time_is_told_and_closed(own_house, kind: str) -> None:  # type: ignore[no-untyped-def]
+async def test_who_says_no_hello_in_time_is_told_and_closed(own_house, kind: str) -> None:
     async with own_house() as house:
         hub = house.app.hub
         hub.limits = dataclasses.replace(hub.limits, hello_s=0.1)
         async with await house.connect(kind) as silent:
             if kind == "framed":
-                silent.writer.write(b"\x00")  # type: ignore[attr-defined]
+                silent.writer.write(b"\x00")
             bye = await silent.take("bye")
             await silent.drain()
 

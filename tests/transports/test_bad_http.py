@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import pytest
+
 from support.raw import HANDSHAKE, Wire, request, ws_frame
 from support.server import House, fresh
 
@@ -272,6 +273,7 @@ async def test_a_stream_asked_for_behind_another_request_comes_after_its_answer(
 async def test_nothing_but_events_comes_on_a_stream_whatever_is_sent_behind_its_request(house: House) -> None:
     async with await Wire.open(house.port) as wire, await house.talk("text", fresh("bob")) as bob:
         name = fresh("ann")
+        await bob.write(name, "so that we share a small thread")
         wire.send(request("GET", f"/api/events?user={name}") + request("GET", "/healthz"))
         await bob.take("presence", user=name, online=True)
         wire.send(request("GET", "/nothing") + b"garbage")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from support.server import House, fresh
 from support.talkers import TALKERS
 
@@ -170,17 +171,20 @@ async def test_the_lobby_stays_when_somebody_leaves_it(house: House) -> None:
 
 async def test_joining_and_leaving_over_rest_is_heard_by_connections(house: House) -> None:
     ann, bob = fresh("ann"), fresh("bob")
-    async with await house.talk("text", ann) as alice, await house.talk("framed", bob) as robert:
-        async with house.http(robert.welcome["token"]) as http:
-            thread = await alice.group(title="door", public=True)
-            assert (await http.put(f"/api/threads/{thread}/members/{bob}")).status_code == 200
-            assert (await robert.take("thread"))["thread"]["id"] == thread
-            await alice.post(thread, "welcome")
-            await robert.message("welcome")
-            assert (await http.delete(f"/api/threads/{thread}/members/{bob}")).status_code == 204
-            await alice.post(thread, "who is left?")
-            await robert.ask("ping")
-            assert "who is left?" not in str(robert.heard)
+    async with (
+        await house.talk("text", ann) as alice,
+        await house.talk("framed", bob) as robert,
+        house.http(robert.welcome["token"]) as http,
+    ):
+        thread = await alice.group(title="door", public=True)
+        assert (await http.put(f"/api/threads/{thread}/members/{bob}")).status_code == 200
+        assert (await robert.take("thread"))["thread"]["id"] == thread
+        await alice.post(thread, "welcome")
+        await robert.message("welcome")
+        assert (await http.delete(f"/api/threads/{thread}/members/{bob}")).status_code == 204
+        await alice.post(thread, "who is left?")
+        await robert.ask("ping")
+        assert "who is left?" not in str(robert.heard)
 
 
 async def test_history_is_read_both_ways_by_cursor(house: House) -> None:
@@ -231,6 +235,6 @@ async def test_no_frame_of_the_server_is_longer_than_a_mebibyte(house: House) ->
         token = alice.welcome["token"]
     async with await house.connect("framed") as again:
         await again.send("hello", token=token)
-        length = int.from_bytes(await again.reader.readexactly(4), "big")  # type: ignore[attr-defined]
+        length = int.from_bytes(await again.reader.readexactly(4), "big")
 
     assert length <= 1 << 20, f"the welcome of somebody in 400 threads has {length} bytes"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from support.server import House, fresh
 from support.talkers import TALKERS
 
@@ -96,7 +97,7 @@ async def test_keys_belong_to_their_sender(house: House) -> None:
         assert (await robert.post(thread, "his", key="k"))["seq"] == 2
 
 
-async def test_a_key_is_kept_over_a_restart(own_house) -> None:  # type: ignore[no-untyped-def]
+async def test_a_key_is_kept_over_a_restart(own_house) -> None:
     async with own_house() as house, await house.talk("text", "alice") as alice:
         first = await alice.write("bob", "once", key="k")
         token = alice.welcome["token"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+
 from support.lines import PROMPT
 from support.server import House, fresh
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from support.server import House, fresh
 from support.talkers import TALKERS
 

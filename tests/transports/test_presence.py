@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from support.server import House, fresh
 from support.talkers import TALKERS
 
@@ -19,7 +20,7 @@ async def test_who_lists_everyone_connected_and_the_assistant(house: House, kind
 
 
 @pytest.mark.parametrize("kind", TALKERS)
-async def test_coming_and_going_is_told_once_however_many_connections_one_has(own_house, kind: str) -> None:  # type: ignore[no-untyped-def]
+async def test_coming_and_going_is_told_once_however_many_connections_one_has(own_house, kind: str) -> None:
     async with own_house() as house, await house.talk(kind, "alice") as alice:
         first = await house.talk(kind, "bob")
         assert await alice.take("presence") == {"type": "presence", "user": "bob", "online": True}

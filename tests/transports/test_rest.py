@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import pytest
+
 from support.server import House, fresh
 
 PROBLEM = {"type", "title", "status", "detail", "code"}
@@ -220,7 +221,7 @@ async def test_the_page_is_served_with_a_strict_policy(house: House, monkeypatch
     assert page.headers["x-content-type-options"] == "nosniff"
 
 
-async def test_without_a_built_page_one_sentence_says_so(own_house, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+async def test_without_a_built_page_one_sentence_says_so(own_house, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr("hubbub.asgi.page_directory", lambda: tmp_path / "nothing")
     async with own_house() as house, house.http() as http:
         page = await http.get("/")
@@ -241,7 +242,7 @@ async def test_no_file_outside_the_page_is_served(house: House, path: str) -> No
     assert answer.status_code == 404
 
 
-async def test_with_guests_off_everything_but_health_needs_a_token(own_house) -> None:  # type: ignore[no-untyped-def]
+async def test_with_guests_off_everything_but_health_needs_a_token(own_house) -> None:
     async with own_house() as house, house.http() as http:
         token = (await http.post("/api/auth/guest", json={"user": "alice"})).json()["access_token"]
     async with own_house(guests="off") as house, house.http() as http:
@@ -267,15 +268,18 @@ async def test_with_guests_off_everything_but_health_needs_a_token(own_house) ->
             await talker.hello(token=token)
 
 
-async def test_who_sends_too_fast_is_told_how_long_to_wait(own_house) -> None:  # type: ignore[no-untyped-def]
-    async with own_house(send_rate=1.0, send_burst=3.0) as house, await house.talk("text", "alice") as alice:
-        async with house.http(alice.welcome["token"]) as http:
-            for _ in range(3):
-                await alice.write("bob", "x")
-            error = await alice.ask("message.send", to="bob", text="x")
-            answer = await http.post("/api/messages", json={"to": "bob", "text": "x"})
-            document = problem(answer, 429, "rate_limited")
-            assert (await alice.ask("ping"))["type"] == "pong"
+async def test_who_sends_too_fast_is_told_how_long_to_wait(own_house) -> None:
+    async with (
+        own_house(send_rate=1.0, send_burst=3.0) as house,
+        await house.talk("text", "alice") as alice,
+        house.http(alice.welcome["token"]) as http,
+    ):
+        for _ in range(3):
+            await alice.write("bob", "x")
+        error = await alice.ask("message.send", to="bob", text="x")
+        answer = await http.post("/api/messages", json={"to": "bob", "text": "x"})
+        document = problem(answer, 429, "rate_limited")
+        assert (await alice.ask("ping"))["type"] == "pong"
 
     assert (error["code"], 0 < error["retry_after"] <= 1) == ("rate_limited", True)
     assert 0 < document["retry_after"] <= 2
@@ -283,8 +287,8 @@ async def test_who_sends_too_fast_is_told_how_long_to_wait(own_house) -> None:  
 
 
 @pytest.mark.parametrize("off", [{"send_rate": 0.0}, {"send_burst": 0.0}], ids=str)
-async def test_either_limit_set_to_zero_turns_the_limit_off(own_house, off: dict[str, float]) -> None:  # type: ignore[no-untyped-def]
-    async with own_house(**{"send_rate": 1.0, "send_burst": 2.0, **off}) as house:
-        async with await house.talk("text", "alice") as alice:
-            for _ in range(10):
-                assert (await alice.ask("message.send", to="bob", text="x"))["type"] == "ack"
+async def test_either_limit_set_to_zero_turns_the_limit_off(own_house, off: dict[str, float]) -> None:
+    limits = {"send_rate": 1.0, "send_burst": 2.0, **off}
+    async with own_house(**limits) as house, await house.talk("text", "alice") as alice:
+        for _ in range(10):
+            assert (await alice.ask("message.send", to="bob", text="x"))["type"] == "ack"

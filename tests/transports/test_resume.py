@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from support.inbox import Inbox
 from support.server import House, fresh
 from support.talkers import TALKERS
@@ -163,7 +164,7 @@ async def test_threads_and_runs_one_does_not_have_are_ignored_in_a_resume(house:
         assert {frame["type"] for frame in alice.heard} <= {"welcome", "pong", "presence", "reset"}
 
 
-async def test_a_resume_over_a_restart_goes_on_without_a_hole(own_house) -> None:  # type: ignore[no-untyped-def]
+async def test_a_resume_over_a_restart_goes_on_without_a_hole(own_house) -> None:
     async with own_house() as house, await house.talk("text", "bob") as bob, await house.talk("text", "ann") as ann:
         thread = (await ann.write("bob", "one"))["thread"]
         await ann.write("bob", "two")
@@ -180,7 +181,7 @@ async def test_a_resume_over_a_restart_goes_on_without_a_hole(own_house) -> None
 
 
 @pytest.mark.parametrize("kind", TALKERS)
-async def test_a_server_that_stops_says_so_and_asks_to_resume(own_house, kind: str) -> None:  # type: ignore[no-untyped-def]
+async def test_a_server_that_stops_says_so_and_asks_to_resume(own_house, kind: str) -> None:
     async with own_house() as house:
         talker = await house.talk(kind, "alice")
         stream = await house.listen(user="bob")
@@ -190,6 +191,6 @@ async def test_a_server_that_stops_says_so_and_asks_to_resume(own_house, kind: s
 
     assert bye == said == {"type": "bye", "code": "shutdown", "reason": bye["reason"], "resume": True, "retry_after": 1}
     if kind != "framed":
-        assert (await talker.closing())[0] == 1012  # type: ignore[attr-defined]
+        assert (await talker.closing())[0] == 1012
     assert bye["reason"] in await person.rest()
     stream.cut()

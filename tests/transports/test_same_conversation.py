@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+
 from support.server import House, fresh
 from support.talkers import TALKERS, Talker
 
@@ -217,7 +218,7 @@ async def test_a_websocket_that_says_bye_is_closed_normally(house: House) -> Non
     talker = await house.talk("text", fresh("alice"))
     await talker.send("bye")
 
-    code, _ = await talker.closing()  # type: ignore[attr-defined]
+    code, _ = await talker.closing()
 
     assert code == 1000
 
@@ -227,7 +228,7 @@ async def test_the_server_answers_in_the_kind_the_hello_came_in(house: House, fi
     async with await house.talk(first, fresh("alice")) as alice:
         payload = b'{"type":"ping","id":"other kind"}'
         framed = len(payload).to_bytes(4, "big") + payload if then == "binary" else payload
-        await alice.send_message(framed, text=then == "text")  # type: ignore[attr-defined]
+        await alice.send_message(framed, text=then == "text")
         assert (await alice.take("pong"))["id"] == "other kind"
 
 
@@ -235,7 +236,7 @@ async def test_a_binary_message_may_hold_several_frames(house: House) -> None:
     async with await house.talk("binary", fresh("alice")) as alice:
         payloads = [b'{"type":"ping","id":%d}' % number for number in range(20)]
         joined = b"".join(len(payload).to_bytes(4, "big") + payload for payload in payloads)
-        await alice.send_message(joined)  # type: ignore[attr-defined]
+        await alice.send_message(joined)
 
         assert [(await alice.take("pong"))["id"] for _ in range(20)] == list(range(20))
 
@@ -244,8 +245,8 @@ async def test_frames_cut_anywhere_are_put_together(house: House) -> None:
     alice = await house.connect("framed")
     payloads = [b'{"type":"hello","user":"%s","id":0}' % fresh("slow").encode(), b'{"type":"ping","id":1}']
     for byte in b"".join(len(payload).to_bytes(4, "big") + payload for payload in payloads):
-        alice.writer.write(bytes([byte]))  # type: ignore[attr-defined]
-        await alice.writer.drain()  # type: ignore[attr-defined]
+        alice.writer.write(bytes([byte]))
+        await alice.writer.drain()
 
     assert (await alice.take("welcome"))["id"] == 0
     assert (await alice.take("pong"))["id"] == 1

@@ -41,6 +41,9 @@ log = structlog.get_logger("hubbub.session")
 MAX_IN_FLIGHT = 64
 """Sends of one connection that may be waiting for their commit."""
 
+MAX_WHO = 3000
+"""Names in one `who`, so that the reply is one frame however long they are."""
+
 FINISH_S = 5.0
 """How long a client that has said all it will is still told what it missed."""
 
@@ -66,6 +69,9 @@ class Door(Protocol):
     def pause_reading(self) -> None: ...
 
     def resume_reading(self) -> None: ...
+
+    async def settle(self) -> None:
+        """Store what has to be stored before a person who leaves finds the connection closed."""
 
     def end(self, code: str, reason: str) -> None:
         """Close the connection after what was written, saying why in the transport's own way. `code` is one of
@@ -470,7 +476,7 @@ async def _check(session: Session, request: frames.Check) -> frames.Checked:
 
 
 def _who(session: Session, request: frames.WhoGet) -> frames.Who:
-    return frames.Who(online=session.hub.everyone_online())
+    return frames.Who(online=session.hub.everyone_online()[:MAX_WHO])
 
 
 def _ping(session: Session, request: frames.Ping) -> frames.Pong:
@@ -486,6 +492,7 @@ async def _finish(session: Session, request: _Finish) -> None:
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(FINISH_S):
             await session.in_step()
+            await session.door.settle()
     _bye(session, frames.ByeSend())
 
 

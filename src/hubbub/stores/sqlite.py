@@ -83,8 +83,8 @@ class SqliteStore:
     async def close(self) -> None:
         opened, self._open = self._open, None
         if opened is not None:
-            await self._group.close()
-            opened.close()
+            with opened:
+                await self._group.close()
 
     # Messages
 

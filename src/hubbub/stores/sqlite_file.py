@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import statistics
@@ -50,7 +51,8 @@ class DirectoryLock:
 
 def connect(path: Path) -> apsw.Connection:
     """A durable connection to the database, which is made when there is none, for its owner only."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    with contextlib.suppress(FileExistsError):  # closing a file that SQLite has open would drop its locks
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     os.chmod(path, 0o600)
     db = apsw.Connection(str(path))
     try:

@@ -54,6 +54,8 @@ class BufferDoor:
     def resume_reading(self) -> None:
         self._reading.set()
 
+    async def settle(self) -> None: ...
+
     def end(self, code: str, reason: str) -> None:
         self.ending = (code, reason)
         self._more.set()

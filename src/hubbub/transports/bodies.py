@@ -19,6 +19,9 @@ class StrictRequest(Request):
 
     async def body(self) -> bytes:
         if not hasattr(self, "_body"):
+            announced = self.headers.get("content-length", "")
+            if announced.isascii() and announced.isdigit() and int(announced[:20]) > MAX_FRAME_BYTES:
+                raise TooLarge(f"A body of {announced[:20]} bytes was announced; the limit is {MAX_FRAME_BYTES}.")
             body = bytearray()
             async for chunk in self.stream():
                 body += chunk

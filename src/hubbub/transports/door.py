@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import Callable
 from typing import cast
@@ -49,6 +50,8 @@ class SocketDoor(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.resume_reading()
 
+    async def settle(self) -> None: ...
+
     def farewell(self, code: str, reason: str) -> bytes:
         """What the transport itself says before it closes."""
         return b""
@@ -68,7 +71,8 @@ class SocketDoor(asyncio.Protocol):
             return
         self.transport.resume_reading()
         if self.transport.can_write_eof():
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # it has reset the connection meanwhile
+                self.transport.write_eof()
         asyncio.get_running_loop().call_later(LINGER_S, self.transport.abort)
 
     def eof_received(self) -> bool:

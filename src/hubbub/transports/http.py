@@ -17,7 +17,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from hubbub.core import websocket
-from hubbub.core.errors import Problem
+from hubbub.core.errors import Problem, TooLarge
 from hubbub.hub.hub import Hub
 from hubbub.transports import sse
 from hubbub.transports.origin import same_origin
@@ -25,6 +25,7 @@ from hubbub.transports.problems import problem_response
 from hubbub.transports.websocket import WebSocketDoor
 
 MAX_HEAD_BYTES = 16 << 10
+TOO_LONG = f"The request head is longer than {MAX_HEAD_BYTES} bytes."
 HEAD_S = 10.0
 """How long a request's headers may take to arrive."""
 
@@ -37,12 +38,17 @@ def websocket_door(hub: Hub, path: str, token: str | None, connections: set[Any]
     return WebSocketDoor(hub, connections) if path == "/ws" else None
 
 
+class HeadTooLong(TooLarge):
+    """Answered with 431 rather than 413: it is not the body."""
+
+
 class HttpPort(HttpToolsProtocol):
     """One HTTP connection. The lifespan state has the `hub` and, under `upgrades`, who opens WebSockets."""
 
     _head_bytes = 0
+    _head_size = 0
     _head_timer: asyncio.TimerHandle | None = None
-    _stream: sse.Plan | Problem | None = None
+    _ours: sse.Plan | Problem | None = None  # what a request uvicorn is not to see asks for
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -53,27 +59,31 @@ class HttpPort(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
         if self._head_timer is not None:
             self._head_bytes += len(data)
-        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            self._upgrade(data[upgrade.args[0] :])
-            return
+            if self._should_upgrade():
+                self._upgrade(data[upgrade.args[0] :])
+            return  # another protocol was offered: the request is answered without it
         except httptools.HttpParserError:
             self._forget_head()
             self.send_400_response("Invalid HTTP request received.")
             return
-        if self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(431, f"The request head is longer than {MAX_HEAD_BYTES} bytes.")
-        elif self._stream is not None:
-            self._become_stream(self._stream)
+        if self._ours is not None:
+            self._answer(self._ours)
+        elif self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
+            self._refuse(431, TOO_LONG)
 
-    # The head: bounded in bytes and in time
+    # The head: bounded in bytes and in time. Once a request is ours, uvicorn sees nothing behind it either.
 
     def on_message_begin(self) -> None:
+        if self._ours is not None:
+            return
         super().on_message_begin()
+        self._head_size = 0
         if self._head_timer is None:
             self._await_head()
 
@@ -85,6 +95,44 @@ class HttpPort(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def on_url(self, url: bytes) -> None:
+        if self._ours is None:
+            self._head_size += len(url)
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._ours is None:
+            self._head_size += len(name) + len(value) + 4
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if self._ours is not None:
+            return
+        self._forget_head()
+        if self._head_size > MAX_HEAD_BYTES:
+            self._ours = HeadTooLong(TOO_LONG)
+            return
+        idle = self.cycle is None or self.cycle.response_complete
+        if self.parser.get_method() == b"GET" and idle and not self.parser.should_upgrade():
+            url = httptools.parse_url(self.url)
+            path = unquote(url.path.decode("ascii", "replace"))
+            if sse.is_stream(path):
+                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
+                try:
+                    self._ours = sse.plan(path, (url.query or b"").decode("latin-1"), headers)
+                except Problem as refused:
+                    self._ours = refused
+                return
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self._ours is None:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if self._ours is None:
+            super().on_message_complete()
 
     def _refuse(self, status: int, detail: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self._forget_head()
@@ -98,37 +146,17 @@ class HttpPort(HttpToolsProtocol):
         )
         self.transport.close()
 
-    def on_headers_complete(self) -> None:
-        self._forget_head()
-        idle = self.cycle is None or self.cycle.response_complete
-        if self.parser.get_method() == b"GET" and idle and not self.parser.should_upgrade():
-            url = httptools.parse_url(self.url)
-            path = unquote(url.path.decode("ascii", "replace"))
-            if sse.is_stream(path):
-                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
-                try:
-                    self._stream = sse.plan(path, (url.query or b"").decode("latin-1"), headers)
-                except Problem as refused:
-                    self._stream = refused
-                return
-        super().on_headers_complete()
-
-    def on_body(self, body: bytes) -> None:
-        if self._stream is None:
-            super().on_body(body)
-
-    def on_message_complete(self) -> None:
-        if self._stream is None:
-            super().on_message_complete()
-
     # Leaving uvicorn
 
     def _should_upgrade(self) -> bool:
-        return True  # whatever is to be upgraded is ours to accept or refuse
+        return self._get_upgrade() == b"websocket"
 
     def _upgrade(self, rest: bytes) -> None:
         """Hand the connection over, with whatever the client sent right behind its handshake."""
         self._forget_head()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False  # opened behind a request that is not answered yet: only that one is
+            return
         hub: Hub = self.app_state["hub"]
         path = unquote(httptools.parse_url(self.url).path.decode("ascii", "replace"))
         try:
@@ -152,7 +180,11 @@ class HttpPort(HttpToolsProtocol):
         if rest:
             door.data_received(rest)
 
-    def _become_stream(self, plan: sse.Plan | Problem) -> None:
+    def _answer(self, plan: sse.Plan | Problem) -> None:
+        """Answer a request of ours: become its stream, or refuse it."""
+        if isinstance(plan, HeadTooLong):
+            self._refuse(431, plan.detail)
+            return
         if isinstance(plan, Problem):
             self.transport.write(problem_response(plan))
             self.transport.close()

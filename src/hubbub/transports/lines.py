@@ -211,6 +211,11 @@ class LineDoor(SocketDoor):
         """What still waits for an answer to end."""
         return self._screen.tick(time.monotonic() + HOLD_S).encode()
 
+    async def settle(self) -> None:
+        self.write(self._screen.tick(time.monotonic() + HOLD_S).encode())
+        for thread, seq in self._screen.take_printed().items():
+            await self._hub.store.see(thread, self.session.name, seq)
+
     def end(self, code: str, reason: str) -> None:
         super().end(code, reason)
         self._see()

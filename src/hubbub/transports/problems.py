@@ -32,6 +32,8 @@ def problem_headers(problem: Problem) -> dict[str, str]:
     headers: dict[str, str] = {}
     if problem.retry_after is not None:
         headers["retry-after"] = str(math.ceil(problem.retry_after))
+    if problem.outside.http == 413:
+        headers["connection"] = "close"  # the rest of the body is not waited for
     if problem.outside.http == 401:
         headers["www-authenticate"] = "Bearer"
     return headers

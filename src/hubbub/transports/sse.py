@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from hubbub.core import frames
-from hubbub.core.errors import BadRequest, Problem
+from hubbub.core.errors import BadRequest, NotFound, Problem
 from hubbub.core.forms import SseAllForm, SseForm
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
@@ -79,8 +79,10 @@ def is_stream(path: str) -> bool:
 
 
 def plan(path: str, query: str, headers: Mapping[str, str]) -> Plan:
-    """Read a request for a stream. `headers` by lower-case name. Raises BadRequest."""
+    """Read a request for a stream. `headers` by lower-case name. Raises BadRequest, NotFound."""
     found = _THREAD_STREAM.fullmatch(path)
+    if found is None and path != _ALL_STREAM:
+        raise NotFound(f"There is no stream at {path[:200]}.")
     asked = parse_qs(query, keep_blank_values=True)
     unknown = set(asked) - {"user"}
     if unknown:
@@ -138,10 +140,14 @@ class SseDoor(SocketDoor):
     def eof_received(self) -> bool:
         return False
 
-    def beat(self) -> None:
-        """Keep proxies from taking silence for death."""
-        if not self.closing and not self.session.stopped:
-            self.write(HEARTBEAT)
-
     def shutdown(self) -> None:
         self.session.end("shutdown", "The server is restarting.", retry_after=1)
+
+
+async def beat(connections: set[Any]) -> None:
+    """Keep proxies from taking the silence of a stream for its death."""
+    while True:
+        await asyncio.sleep(HEARTBEAT_S)
+        for door in list(connections):
+            if isinstance(door, SseDoor) and door.session.ready and not door.session.stopped:
+                door.write(HEARTBEAT)
