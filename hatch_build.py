@@ -98,12 +98,9 @@ class Page:
         there = json.loads(note.read_text(encoding="utf-8"))["packages"]
         named = json.loads((self.sources / "package-lock.json").read_text(encoding="utf-8"))["packages"]
         # npm leaves out what is optional and for other platforms.
-        needed = {
-            path for path, what in named.items() if path and not {"optional", "devOptional"} & what.keys()
-        }
+        needed = {path for path, what in named.items() if path and not {"optional", "devOptional"} & what.keys()}
         return needed <= there.keys() and all(
-            path in named and named[path].get("integrity") == what.get("integrity")
-            for path, what in there.items()
+            path in named and named[path].get("integrity") == what.get("integrity") for path, what in there.items()
         )
 
 

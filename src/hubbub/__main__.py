@@ -7,11 +7,11 @@ import sys
 
 def main() -> None:
     """Run the command line. Problems become one sentence and an exit code; only bugs have tracebacks."""
-    from hubbub.cli import app
+    from hubbub import cli
     from hubbub.core.errors import Problem
 
     try:
-        app()
+        sys.exit(cli.main())
     except Problem as problem:
         print(f"hubbub: {problem.detail}", file=sys.stderr)
         sys.exit(2 if problem.code == "bad_request" else problem.outside.exit)

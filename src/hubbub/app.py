@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import importlib
 import os
 import socket
 from pathlib import Path
@@ -102,6 +103,8 @@ class App:
         self.tcp_port = tcp.getsockname()[1]
         if web is not None:
             self.http_port = web.getsockname()[1]
+            # TCP is answered already; HTTP takes half a second longer, nearly all of it to import FastAPI.
+            await loop.run_in_executor(None, _import_http)
             await self._serve_http(web)
 
     def _store(self) -> Store:
@@ -179,6 +182,11 @@ class App:
         server.should_exit = True
         await asyncio.wait([ticking])
         await server.shutdown(sockets=[sock])
+
+
+def _import_http() -> None:
+    for module in ("uvicorn", "hubbub.asgi", "hubbub.transports.http"):
+        importlib.import_module(module)
 
 
 def prepare_home(home: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import threading
 import time
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from importlib import resources
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import structlog
@@ -52,6 +56,7 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.include_router(rest.router)
 
     @app.get("/health", tags=["operation"], summary="How the server is")
+    @app.head("/health", include_in_schema=False)
     async def health(request: Request) -> dict[str, Any]:
         hub = rest.hub_of(request)
         try:
@@ -69,10 +74,12 @@ def build(settings: Settings | None = None) -> FastAPI:
         }
 
     @app.get("/healthz", tags=["operation"], summary="Is the process alive?", response_class=PlainTextResponse)
+    @app.head("/healthz", include_in_schema=False)
     async def healthz() -> str:
         return "ok"
 
     @app.get("/readyz", tags=["operation"], summary="Should it be sent work?", response_class=PlainTextResponse)
+    @app.head("/readyz", include_in_schema=False)
     async def readyz(request: Request) -> Response:
         stopping = rest.hub_of(request).stopping
         return PlainTextResponse("stopping" if stopping else "ok", 503 if stopping else 200)
@@ -127,7 +134,7 @@ def _serve_page(app: FastAPI, directory: Path) -> None:
         "referrer-policy": "no-referrer",
     }
 
-    @app.get("/", include_in_schema=False)
+    @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     def page() -> Response:
         index = directory / "index.html"
         if not index.is_file():
@@ -158,7 +165,34 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
     from hubbub.app import App
 
     async with App(load(), http=False) as running:
-        yield {"hub": running.hub}
+        with _told_to_stop(running.hub.dismiss):
+            yield {"hub": running.hub}
+
+
+@contextmanager
+def _told_to_stop(dismiss: Callable[[], None]) -> Iterator[None]:
+    """Let `dismiss` run when the server around us is told to stop. It waits for open streams to end before it tells
+    the lifespan so, and only we can end them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def told(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(dismiss)
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in before:
+        signal.signal(number, told)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is told:
+                signal.signal(number, handler)
 
 
 async def _refused(request: Request, problem: Exception) -> Response:

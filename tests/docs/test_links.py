@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from .pages import ROOT, spans, tables, unfenced
-from .test_settings_page import commands
+from .test_settings_page import commands, options
 
 NAMED = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "ARCHITECTURE.md")]
 PAGES = sorted(path for path in [*NAMED, *ROOT.glob("docs/*.md")] if path.is_file())
@@ -86,6 +86,6 @@ def test_every_flag_that_is_mentioned_with_a_command_of_ours_exists(path: Path) 
         found = re.match(r"(?:uv run |uvx )?hubbub ([a-z]+)(.*)", line)
         if found is None:
             continue
-        known = {option for parameter in commands()[found[1]].params for option in parameter.opts} | {"--help"}
+        known = {flag for option in options(commands()[found[1]]) for flag in option.option_strings}
         flags = set(re.findall(r"(?<!\S)(--[a-z][a-z-]*)", found[2]))
         assert flags <= known, f"{title(path)} says {line!r}"

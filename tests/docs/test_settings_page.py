@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
 from hubbub import config
-from hubbub.cli import app
+from hubbub.cli import COMMANDS
 
 from .pages import ROOT, read, render, table
 
@@ -19,20 +19,27 @@ NOWHERE = Path("/nonexistent")
 HOME = "~/.local/share/hubbub"
 
 
-def commands() -> dict[str, Any]:
-    return typer.main.get_command(app).commands  # type: ignore[attr-defined, no-any-return]
+def commands() -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command."""
+    found = {}
+    for command in COMMANDS:
+        found[command.NAME] = argparse.ArgumentParser(prog=f"hubbub {command.NAME}", allow_abbrev=False)
+        command.options(found[command.NAME])
+    return found
+
+
+def options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """What people can give; what only the launcher gives is hidden."""
+    return [action for action in parser._actions if action.help is not argparse.SUPPRESS]
 
 
 def flags() -> dict[str, set[str]]:
     """Setting → the flags that set it, by the names of the commands' parameters."""
     found: dict[str, set[str]] = {}
-    for name, command in commands().items():
-        for parameter in command.params:
-            if getattr(parameter, "hidden", False) or parameter.name is None:
-                continue
-            for setting in (parameter.name, parameter.name.removeprefix("no_"), f"{name}_{parameter.name}"):
-                if setting in config.BY_NAME:
-                    found.setdefault(setting, set()).add(parameter.opts[0])
+    for command in commands().values():
+        for option in options(command):
+            if option.dest in config.BY_NAME:
+                found.setdefault(option.dest, set()).add(option.option_strings[0])
     return found
 
 

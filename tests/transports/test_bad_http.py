@@ -58,6 +58,16 @@ async def test_unusual_targets_are_answered(house: House, target: str) -> None:
         assert 200 <= said.status < 500
 
 
+async def test_a_request_is_answered_although_nothing_more_can_come_behind_it(house: House) -> None:
+    async with await Wire.open(house.port) as wire:
+        body = b'{"to":"joe","text":"hi"}'
+        wire.send(request("POST", "/api/messages", {**JSON, "content-length": str(len(body))}) + body)
+        wire.end()
+        said = await wire.response()
+
+    assert said.status == 201
+
+
 async def test_a_request_cut_off_is_forgotten(house: House) -> None:
     for data in (
         b"GET /",

@@ -94,6 +94,7 @@ def test_what_we_add_does_not_hide_something_of_uvicorns() -> None:
         "connection_made",
         "connection_lost",
         "data_received",
+        "eof_received",
         "on_message_begin",
         "on_url",
         "on_header",

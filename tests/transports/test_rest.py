@@ -209,6 +209,15 @@ async def test_health_says_how_the_server_is(house: House) -> None:
     assert set(health["checks"]) == {"store"}
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/healthz", "/readyz"])
+async def test_head_is_answered_like_get_without_the_body(house: House, path: str) -> None:
+    """RFC 9110 §9.1: every server supports GET and HEAD; monitors and `curl -I` ask so."""
+    async with house.http() as http:
+        answer = await http.head(path)
+
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
 async def test_the_page_is_served_with_a_strict_policy(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     async with house.http() as http:
         page = await http.get("/")

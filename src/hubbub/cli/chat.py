@@ -1,21 +1,26 @@
-"""`hubbub chat`: the terminal client."""
+"""hubbub chat: talk in a terminal; NAME: MESSAGE, #lobby: MESSAGE, !help."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 
-import typer
+from hubbub.cli import options as common
 
-from hubbub.cli import options
+NAME = "chat"
 
 
-def chat(user: options.User = None, address: options.Address = None) -> None:
-    """Talk in a terminal: NAME: MESSAGE, #lobby: MESSAGE, !help."""
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--user", help="name to speak as; asked for when not given")
+    common.address(parser)
+
+
+def run(asked: argparse.Namespace) -> int:
     from hubbub import config, process
-    from hubbub.apps import chat as client
+    from hubbub.apps import chat
 
     settings = config.load()
-    where = address or f"tcp://{settings.host}:{settings.tcp_port}"
+    where = asked.address or f"tcp://{settings.host}:{settings.tcp_port}"
     colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    raise typer.Exit(process.run(client.chat(where, user, colour=colour)))
+    return process.run(chat.chat(where, asked.user, colour=colour))

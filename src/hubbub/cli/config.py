@@ -1,21 +1,26 @@
-"""`hubbub config`: every setting, its value, where it came from."""
+"""hubbub config: show every setting, its value and where it came from."""
 
 from __future__ import annotations
 
-import typer
+import argparse
 
-from hubbub.cli import options
+from hubbub.cli import options as common
+
+NAME = "config"
 
 
-def config(home: options.Home = None) -> None:
-    """Show every setting, its value and where it came from."""
-    from hubbub import config as table
+def options(parser: argparse.ArgumentParser) -> None:
+    common.home(parser)
 
-    settings = table.load({"home": home})
-    width = max(len(setting.variable) for setting in table.SETTINGS)
-    for setting in table.SETTINGS:
+
+def run(asked: argparse.Namespace) -> None:
+    from hubbub import config
+
+    settings = config.load(vars(asked))
+    width = max(len(setting.variable) for setting in config.SETTINGS)
+    for setting in config.SETTINGS:
         value = settings.values[setting.name]
         shown = "(set)" if setting.secret and value else "" if value is None else str(value)
-        typer.echo(f"{setting.variable:<{width}}  {shown:<28}  {settings.origin[setting.name]}")
+        print(f"{setting.variable:<{width}}  {shown:<28}  {settings.origin[setting.name]}")
     for note in settings.notes:
-        typer.echo(f"note: {note}")
+        print(f"note: {note}")

@@ -1,32 +1,33 @@
-"""`hubbub thermometer`: a simulated device."""
+"""hubbub thermometer: run a simulated device that people and assistants can ask and subscribe to."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import argparse
 
-import typer
+from hubbub.cli import options as common
 
-from hubbub.cli import options
+NAME = "thermometer"
 
 
-def thermometer(
-    name: Annotated[str, typer.Option(help="Name of the device.")] = "thermometer1",
-    address: options.Address = None,
-    interval_s: Annotated[
-        float | None,
-        typer.Option(help="Seconds between readings [HUBBUB_THERMOMETER_INTERVAL_S, 100].", show_default=False),
-    ] = None,
-    lifeline_fd: Annotated[int | None, typer.Option(hidden=True)] = None,
-) -> None:
-    """Run a simulated thermometer that people and assistants can ask and subscribe to."""
+def options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--name", default="thermometer1", help="name of the device [thermometer1]")
+    common.address(parser)
+    parser.add_argument(
+        "--interval-s",
+        dest="thermometer_interval_s",
+        type=float,
+        metavar="SECONDS",
+        help="seconds between two readings [HUBBUB_THERMOMETER_INTERVAL_S, 100]",
+    )
+    common.lifeline(parser)
+
+
+def run(asked: argparse.Namespace) -> None:
     from hubbub import config, process
-    from hubbub.apps.thermometer import run
+    from hubbub.apps import thermometer
 
-    settings = config.load({"thermometer_interval_s": interval_s})
+    settings = config.load(vars(asked))
     process.set_up_logging(settings)
-    where = address or f"tcp://{settings.host}:{settings.tcp_port}"
-
-    async def work() -> None:
-        await process.until_told_to_stop(lifeline_fd, run(where, name, settings.thermometer_interval_s))
-
-    process.run(work())
+    where = asked.address or f"tcp://{settings.host}:{settings.tcp_port}"
+    work = thermometer.run(where, asked.name, settings.thermometer_interval_s)
+    process.run(process.until_told_to_stop(asked.lifeline_fd, work))

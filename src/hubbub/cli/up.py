@@ -1,33 +1,21 @@
-"""`hubbub up`: everything, in order, watched."""
+"""hubbub up: start everything in order, keep it running, say where it is; Ctrl-C stops it."""
 
 from __future__ import annotations
 
-from hubbub.cli import options
+import argparse
+
+from hubbub.cli import options as common
+
+NAME = "up"
 
 
-def up(
-    host: options.Host = None,
-    port: options.Port = None,
-    tcp_port: options.TcpPort = None,
-    home: options.Home = None,
-    no_web: options.NoWeb = False,
-    no_thermometer: options.NoThermometer = False,
-    no_openai: options.NoOpenai = False,
-) -> None:
-    """Start everything in order, keep it running, say where it is. Ctrl-C stops it."""
+def options(parser: argparse.ArgumentParser) -> None:
+    common.server(parser)
+    common.off(parser, "thermometer", "start without the thermometer")
+
+
+def run(asked: argparse.Namespace) -> None:
     from hubbub import config
-
-    settings = config.load(
-        {
-            "host": host,
-            "port": port,
-            "tcp_port": tcp_port,
-            "home": home,
-            "web": options.off(no_web),
-            "thermometer": options.off(no_thermometer),
-            "openai": options.off(no_openai),
-        }
-    )
     from hubbub.launcher import launch
 
-    launch(settings)
+    launch(config.load(vars(asked)))

@@ -59,16 +59,15 @@ class Splitter:
             at = start + length
         if at < end:
             self._held = bytearray(data[at:])
-            self._wanted(self._held, payloads)
         return payloads
 
-    def _wanted(self, held: bytearray, before: list[bytes] | None = None) -> int:
+    def _wanted(self, held: bytearray) -> int:
         """How many bytes the frame being held will take, once that is known."""
         if len(held) < PREFIX_BYTES:
             return PREFIX_BYTES
         length = int.from_bytes(held[:PREFIX_BYTES], "big")
         if length > self._max:
-            raise Overlong(length, self._max, before or [])
+            raise Overlong(length, self._max, [])
         return PREFIX_BYTES + length
 
 

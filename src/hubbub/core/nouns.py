@@ -13,6 +13,7 @@ from __future__ import annotations
 import datetime as dt
 import secrets
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -181,7 +182,13 @@ def seq_of(message: str) -> int:
     return int(head) if dash and head.isascii() and head.isdigit() and len(head) <= 16 else 0
 
 
+@lru_cache(maxsize=4)
+def _second(second: int) -> str:
+    return dt.datetime.fromtimestamp(second, dt.UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 def stamp(now: float) -> str:
-    """Unix seconds as UTC RFC 3339 with milliseconds: `2026-11-20T20:37:00.123Z`."""
-    moment = dt.datetime.fromtimestamp(now, dt.UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    """Unix seconds as UTC RFC 3339 with milliseconds: `2026-11-20T20:37:00.123Z`. Formatting the second anew for
+    every message was 7 of its 70 µs."""
+    milliseconds = int(now * 1000)
+    return f"{_second(milliseconds // 1000)}.{milliseconds % 1000:03d}Z"

@@ -47,7 +47,7 @@ async def catch_up(session: Session, store: Store, bus: Bus) -> None:
                 room.step_in(session)
             if session.stopped:
                 return
-    if not feed.threads:  # else its socket was full for a moment, or it entered another room
+    if not feed.threads.keys() & session.rooms.keys():  # else its socket was full for a moment, or it entered a room
         session.feed = None
 
 
@@ -57,7 +57,10 @@ async def fill(room: Room, store: Store) -> None:
     while more:
         page = await store.read_after(room.id, room.known, PIECE_MESSAGES, PIECE_BYTES)
         for message in page.messages:
+            run = await store.run(message.run) if message.run in room.runs else None
             room.shout(frames.MessageFrame(thread=message.thread, seq=message.seq, message=message))
+            if run is not None and run.state.ended:
+                room.shout(end_frame(run))
         more = page.more
     room.flush()
 
@@ -66,11 +69,12 @@ async def _read_log(session: Session, room: Room, feed: Feed, store: Store) -> N
     more = True
     while more and room.id in feed.threads:
         page = await store.read_after(room.id, feed.threads[room.id], PIECE_MESSAGES, PIECE_BYTES)
+        endings = {message.run: await store.run(message.run) for message in page.messages if message.run in feed.runs}
         if session.stopped or room.id not in feed.threads:
             return
         shouts: list[Shout] = []
         for message in page.messages:
-            ending = await _ending(message, feed, store) if message.run in feed.runs else None
+            ending = endings.get(message.run) if message.run in feed.runs else None
             if ending:
                 shouts += [Shout(rest, message.seq - 1) for rest in _rest(message, ending, feed)]
             shouts.append(
@@ -81,14 +85,10 @@ async def _read_log(session: Session, room: Room, feed: Feed, store: Store) -> N
             )
             if ending:
                 shouts.append(Shout(end_frame(ending), message.seq))
-        if page.messages and room.id in feed.threads:
+        if page.messages:
             feed.threads[room.id] = page.messages[-1].seq
             session.tell(shouts)
         more = page.more
-
-
-async def _ending(message: Message, feed: Feed, store: Store) -> Run | None:
-    return await store.run(message.run) if message.run else None
 
 
 def _rest(message: Message, run: Run, feed: Feed) -> list[frames.RunDelta]:

@@ -112,11 +112,15 @@ class Hub:
         await self.runs.start()
         self.spawn(self._sweep(), standing=True)
 
-    async def stop(self, reason: str = "The server is restarting.", retry_after: float = 1.0) -> None:
-        """Say goodbye to every session and finish what was begun."""
+    def dismiss(self, reason: str = "The server is restarting.", retry_after: float = 1.0) -> None:
+        """Say goodbye to every session."""
         self.stopping = True
         for session in list(self.sessions):
             session.end("shutdown", reason, retry_after=retry_after)
+
+    async def stop(self, reason: str = "The server is restarting.", retry_after: float = 1.0) -> None:
+        """Say goodbye to every session and finish what was begun."""
+        self.dismiss(reason, retry_after)
         await self.runs.stop()
         brief = self._tasks - self._standing
         if brief:
@@ -352,11 +356,12 @@ class Hub:
         if thread is None:
             raise NotFound("There is no such thread here.")
         members = [membership.member for membership in await self.store.memberships(id)]
-        room = self.rooms[id] = Room(thread, members, fill=self._fill)
+        room = self.rooms[id] = Room(thread, members, fill=self._fill, so_far=self.bus.so_far)
         for name in members:
             self._place(room, name)
         if thread.private:
             one, other = (names.key(name) for name in members)
+            room.pair = (one, other)
             self._private[one, other] = self._private[other, one] = room
         room.touched = time.monotonic()
         # Whatever was committed while this was read has been shouted to nobody.
@@ -425,9 +430,9 @@ class Hub:
     def close_room(self, room: Room) -> None:
         for name in room.members:
             self._forget_place(room, name)
-        if room.thread.private:
-            one, other = (names.key(name) for name in room.members)
-            del self._private[one, other], self._private[other, one]
+        if room.pair is not None:
+            self._private.pop(room.pair, None)
+            self._private.pop(room.pair[::-1], None)
         self.rooms.pop(room.id, None)
 
     # The sweep: everything that has to be noticed sooner or later

@@ -24,6 +24,7 @@ from hubbub.core.feed import Feed, Verdict
 from hubbub.core.forms import Form, Shout
 from hubbub.core.framing import MAX_FRAME_BYTES
 from hubbub.core.nouns import SHOWN_MEMBERS, Member, Thread
+from hubbub.core.ports import Progress
 
 if TYPE_CHECKING:
     from hubbub.hub.session import Session
@@ -38,14 +39,19 @@ FEW_THREADS = 40
 MAX_VIEWS_BYTES = MAX_FRAME_BYTES - (64 << 10)
 
 
+MAX_OVER = 64
+"""Ended runs a room remembers."""
+
+
 class OpenRun:
     """A run that is being written in this room, as far as its readers in step have been told."""
 
-    __slots__ = ("assistant", "attempt", "ended", "length", "told")
+    __slots__ = ("assistant", "attempt", "ended", "length", "started", "told")
 
     def __init__(self, assistant: str, attempt: int) -> None:
         self.assistant = assistant
         self.attempt = attempt
+        self.started = False  # somebody has begun to write it
         self.ended = False  # its end is due, but not yet written
         self.length = 0  # code points shouted
         self.told = 0  # code points written to the readers in step
@@ -65,19 +71,24 @@ class Room:
         "_feed",
         "_fill",
         "_loop",
+        "_over",
         "_scheduled",
+        "_so_far",
         "_writers",
         "assistants",
         "behind",
         "head",
         "members",
         "offline",
+        "pair",
         "runs",
         "thread",
         "touched",
     )
 
-    def __init__(self, thread: Thread, members: Iterable[str], *, fill: Fill) -> None:
+    def __init__(
+        self, thread: Thread, members: Iterable[str], *, fill: Fill, so_far: Callable[[str], Progress | None]
+    ) -> None:
         self.thread = thread
         self.members: dict[str, None] = dict.fromkeys(members)
         self.offline: dict[str, None] = {}
@@ -85,9 +96,12 @@ class Room:
         self.head = thread.head  # seq of the newest message written to the readers in step
         self.runs: dict[str, OpenRun] = {}
         self.behind: set[Session] = set()
+        self.pair: tuple[str, str] | None = None  # the keys of a private room's two members
         self.touched = 0.0  # when it was last used, for putting unused rooms away
         self._feed = Feed({thread.id: thread.head})
         self._fill = fill
+        self._so_far = so_far
+        self._over: dict[str, None] = {}  # runs that ended lately; late pieces of theirs are dropped
         self._writers: dict[Form, dict[Session, Callable[[bytes], None]]] = {}
         self._due: list[Shout] = []
         self._due_bytes = 0
@@ -130,7 +144,7 @@ class Room:
                     self._fill(self)
                 return
         elif isinstance(frame, frames.RunFrame):
-            new = self._follow(frame)
+            new = None if frame.run in self._over else self._follow(frame)
             if new is None:
                 return
             frame = new
@@ -148,13 +162,18 @@ class Room:
         run = self.runs.get(frame.run)
         if isinstance(frame, frames.RunDelta):
             piece = self._feed.piece(frame.run, frame.attempt, frame.offset, frame.text)
-            if piece is None:
-                return None
+            if piece is None:  # heard before, or something in between was lost
+                progress = self._so_far(frame.run)
+                if progress is None or progress.attempt != frame.attempt:
+                    return None
+                piece = self._feed.piece(frame.run, progress.attempt, 0, progress.text)
+                if piece is None:
+                    return None
             if run is None or run.attempt < frame.attempt:
                 run = self.runs[frame.run] = OpenRun(frame.assistant, frame.attempt)
             offset, text = piece
             run.length = offset + len(text)
-            if offset == frame.offset:
+            if offset == frame.offset and len(text) == len(frame.text):
                 return frame
             return frames.RunDelta(
                 run=frame.run,
@@ -165,12 +184,24 @@ class Room:
                 text=text,
             )
         if isinstance(frame, frames.RunQueued | frames.RunStarted | frames.RunReset):
+            known = run is not None and run.attempt >= frame.attempt
             if run is None or run.attempt < frame.attempt:
-                self.runs[frame.run] = OpenRun(frame.assistant, frame.attempt)
+                run = self.runs[frame.run] = OpenRun(frame.assistant, frame.attempt)
                 self._feed.runs[frame.run] = (frame.attempt, 0)
-        elif run is not None:
-            run.ended = True
-            self._feed.runs.pop(frame.run, None)
+            if isinstance(frame, frames.RunStarted):
+                known, run.started = run.started, True
+            return None if known else frame
+        assert isinstance(frame, frames.RunCompleted | frames.RunCancelled | frames.RunFailed)
+        if frame.seq > self.known:
+            self._fill(self)  # which tells the message first, and then this
+            return None
+        self._feed.runs.pop(frame.run, None)
+        self._over[frame.run] = None
+        if len(self._over) > MAX_OVER:
+            del self._over[next(iter(self._over))]
+        if run is None:
+            return None
+        run.ended = True
         return frame
 
     def flush(self) -> None:

@@ -319,7 +319,7 @@ class Session:
 
     async def _catch_up(self) -> None:
         try:
-            while self.feed is not None and not self.stopped:
+            while self.feed is not None and not self.stopped and self.ready:
                 await catch_up.catch_up(self, self.hub.store, self.hub.bus)
         except Problem as failure:  # the store is away: the client comes back with its cursor
             self.end(failure.code, failure.detail, retry_after=failure.retry_after or 1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from hubbub.core import frames
 from hubbub.core.errors import BadRequest, NotFound
 from hubbub.core.forms import Shout
+from hubbub.core.lines import clean_output
 from hubbub.core.nouns import LOBBY, Draft, Membership, Thread, new_id
 from hubbub.hub.access import Need
 from hubbub.hub.room import Room, bounded
@@ -20,12 +21,13 @@ if TYPE_CHECKING:
 
 async def create(hub: Hub, name: str, request: frames.ThreadCreate) -> frames.ThreadFrame:
     """A new group of the caller and those they name."""
+    title = _title(request.title)
     members = [name]
     for wanted in request.members:
         member = (await hub.addressee(wanted)).name
         if member not in members:
             members.append(member)
-    room = await hub.open_thread(Thread(id=new_id(), title=request.title.strip(), public=request.public), members)
+    room = await hub.open_thread(Thread(id=new_id(), title=title, public=request.public), members)
     return frames.ThreadFrame(thread=room.view(0))
 
 
@@ -84,6 +86,7 @@ async def rename(hub: Hub, name: str, id: str, title: str | None, public: bool |
     _not_private(room)
     if id == LOBBY:
         raise BadRequest("The lobby is everybody's; it keeps its title and stays public.")
+    title = None if title is None else _title(title)
     room.thread = await hub.store.update_thread(id, title=title, public=public)
     changed(hub, room)
     return frames.ThreadFrame(thread=room.view(await _seen(hub, room, name)))
@@ -137,6 +140,14 @@ def _notice(hub: Hub, room: Room, by: str, member: str, event: str, text: str) -
         type="notification",
         metadata={"event": event, "member": member},
     )
+
+
+def _title(text: str) -> str:
+    """A title as it is stored. Raises BadRequest: it holds what could make a line look like another."""
+    title = text.strip()
+    if clean_output(title) != title:
+        raise BadRequest("A title is one line without control characters.")
+    return title
 
 
 def _not_private(room: Room) -> None:

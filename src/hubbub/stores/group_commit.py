@@ -25,6 +25,9 @@ import apsw
 from hubbub.core.errors import Internal, Problem, StorageFull, Unavailable
 
 SLOW_S = 0.002
+SAMPLE = 32
+"""Commits after which it is asked again whether the disk is slow."""
+
 MAX_GROUP = 1024
 MAX_WAITING = 16384
 CHECKPOINT_PAGES = 2000
@@ -54,7 +57,8 @@ class GroupCommit:
         self._off_loop = slow
         self._waiting: deque[tuple[Write, asyncio.Future[Any]]] = deque()
         self._scheduled = False
-        self._mean_s = 0.0
+        self._fastest_s = 1.0  # of the commits since the question was last asked
+        self._commits = 0
         self._wal_pages = 0
         self._copied = False  # all but what was committed meanwhile
         self._uncopied = 0  # pages that somebody else's reading keeps in the log
@@ -127,11 +131,7 @@ class GroupCommit:
             if self._off_loop:
                 self._committing = asyncio.get_running_loop().create_task(self._commit_in_thread(outcomes))
                 return
-            began = time.perf_counter()
-            self._db.execute("COMMIT")
-            self._mean_s += (time.perf_counter() - began - self._mean_s) / 16
-            if self._mean_s > SLOW_S * 2:
-                self._off_loop = True
+            self._commit()
         except Exception as failure:
             self._lose([done for _, done in group], failure)
         else:
@@ -140,7 +140,7 @@ class GroupCommit:
 
     async def _commit_in_thread(self, outcomes: list[tuple[asyncio.Future[Any], Any, Problem | None]]) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._db.execute, "COMMIT")
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._commit)
         except Exception as failure:
             self._lose([done for done, _, _ in outcomes], failure)
         else:
@@ -148,6 +148,17 @@ class GroupCommit:
         finally:
             self._committing = None
             self._after_group()
+
+    def _commit(self) -> None:
+        """Commit, and learn where to commit next. The fastest of some commits says how slow the disk is: the others
+        may have waited for a checkpoint or, in the thread, for the interpreter."""
+        began = time.perf_counter()
+        self._db.execute("COMMIT")
+        self._fastest_s = min(self._fastest_s, time.perf_counter() - began)
+        self._commits += 1
+        if self._commits >= SAMPLE:
+            self._off_loop = self._fastest_s > SLOW_S
+            self._fastest_s, self._commits = 1.0, 0
 
     @staticmethod
     def _settle(outcomes: list[tuple[asyncio.Future[Any], Any, Problem | None]]) -> None:

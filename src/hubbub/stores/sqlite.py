@@ -40,6 +40,8 @@ _THREAD = """
     (SELECT coalesce(max(seq), 0) FROM messages WHERE thread = threads.id),
     member_count
 """
+MAX_MARKS = 50_000
+
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -55,7 +57,8 @@ class SqliteStore:
         self.path = path
         self.epoch = ""
         self._heads: dict[str, int] = {}  # what the next seq follows, the open group's messages included
-        self._marks: dict[tuple[str, str], list[int]] = {}  # (thread, sender) -> [stored, now], of the open group
+        self._marks: dict[tuple[str, str], _Mark] = {}  # of whoever sent something lately, by (thread, sender)
+        self._moved: list[_Mark] = []  # in the open group
         self._lock = sqlite_file.DirectoryLock(path.parent)
         self._open: ExitStack | None = None  # what has to be let go of
 
@@ -137,13 +140,18 @@ class SqliteStore:
             ),
         )
         self._heads[thread] = seq
-        mark = self._marks.get((thread, sender))
-        if mark is None:
-            stored = self._seen(thread, sender)
-            mark = self._marks[thread, sender] = [stored, stored]
-        if mark[1] == head:
-            mark[1] = seq
+        mark = self._marks.get((thread, sender)) or self._load_mark(thread, sender)
+        if mark.seen == head:
+            mark.seen = seq
+            self._moved.append(mark)
         return message
+
+    def _load_mark(self, thread: str, sender: str) -> _Mark:
+        if len(self._marks) >= MAX_MARKS:
+            self._write_marks()
+            self._marks.clear()
+        mark = self._marks[thread, sender] = _Mark(thread, sender, self._seen(thread, sender))
+        return mark
 
     def _load_head(self, thread: str) -> int:
         row = self._writer.execute(
@@ -162,12 +170,17 @@ class SqliteStore:
 
     def _write_marks(self) -> None:
         """Before the commit, and before anything else in the group looks at a mark."""
-        for (thread, member), (stored, now) in self._marks.items():
-            if now > stored >= 0:
-                self._writer.execute(
-                    "UPDATE memberships SET seen = ? WHERE thread = ? AND member = ?", (now, thread, member)
-                )
-        self._marks.clear()
+        for mark in dict.fromkeys(self._moved):
+            self._writer.execute(
+                "UPDATE memberships SET seen = ? WHERE thread = ? AND member = ?",
+                (mark.seen, mark.thread, mark.member),
+            )
+        self._moved.clear()
+
+    def _forget_mark(self, thread: str, member: str) -> None:
+        """It is about to change in another way than by sending."""
+        self._write_marks()
+        self._marks.pop((thread, member), None)
 
     async def read_after(self, thread: str, after: int, limit: int, max_bytes: int) -> Page:
         return self._page(
@@ -228,6 +241,7 @@ class SqliteStore:
         return cast(Member, await self._group.write(work))
 
     def _insert_membership(self, thread: str, member: str, seen: int) -> None:
+        self._forget_mark(thread, member)
         self._writer.execute(
             "INSERT INTO memberships (thread, member, seen) VALUES (?,?,?) ON CONFLICT DO NOTHING",
             (thread, member, seen),
@@ -277,6 +291,7 @@ class SqliteStore:
     async def delete_thread(self, id: str) -> None:
         def work() -> None:
             self._write_marks()
+            self._marks.clear()
             self._heads.pop(id, None)
             for table in ("messages", "memberships", "runs"):
                 self._writer.execute(f"DELETE FROM {table} WHERE thread = ?", (id,))
@@ -306,7 +321,6 @@ class SqliteStore:
     async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
         def work() -> Message | None:
             head = self._head(membership.thread)
-            self._write_marks()
             if self._seen(membership.thread, membership.member) >= 0:
                 return None
             seen = membership.seen if membership.seen >= 0 else head
@@ -318,7 +332,7 @@ class SqliteStore:
     async def leave(self, thread: str, member: str, notice: Draft | None) -> Message | None:
         def work() -> Message | None:
             self._head(thread)
-            self._write_marks()
+            self._forget_mark(thread, member)
             if self._seen(thread, member) < 0:
                 return None
             self._writer.execute("DELETE FROM memberships WHERE thread = ? AND member = ?", (thread, member))
@@ -329,7 +343,7 @@ class SqliteStore:
 
     async def see(self, thread: str, member: str, seq: int) -> int:
         def work() -> int:
-            self._write_marks()
+            self._forget_mark(thread, member)
             stored = self._seen(thread, member)
             if stored < 0:
                 raise NotFound("You are not in this thread.")
@@ -356,7 +370,7 @@ class SqliteStore:
             ):
                 return None
             self._head(run.thread)
-            self._write_marks()
+            self._forget_mark(run.thread, run.assistant)
             db.execute(
                 f"INSERT INTO runs ({_RUN}) VALUES (?,?,?,?,?,?,?,?,?,?)",
                 (
@@ -430,9 +444,21 @@ class SqliteStore:
     def _reopen(self) -> apsw.Connection:
         self._heads.clear()
         self._marks.clear()
+        self._moved.clear()
         self._writer.close()
         self._writer = sqlite_file.connect(self.path)
         return self._writer
+
+
+class _Mark:
+    """How far a sender has seen a thread, the open group included; -1 for one who is not in it."""
+
+    __slots__ = ("member", "seen", "thread")
+
+    def __init__(self, thread: str, member: str, seen: int) -> None:
+        self.thread = thread
+        self.member = member
+        self.seen = seen
 
 
 def _pair(one: str, other: str) -> str:

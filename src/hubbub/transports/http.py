@@ -58,6 +58,13 @@ class HttpPort(HttpToolsProtocol):
         self._forget_head()
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """A client that has said all it will still gets the answer to what it asked in full."""
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
         if self._head_timer is not None:
