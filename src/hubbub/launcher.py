@@ -164,8 +164,11 @@ class Launcher:
         self._stopping = True
 
     def _say(self, text: str) -> None:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:  # nobody reads on (`hubbub up | head`); the parts run on, and their logs tell
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def launch(settings: Settings) -> None:

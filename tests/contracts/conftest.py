@@ -10,7 +10,7 @@ import pytest
 
 from hubbub.buses.local import LocalBus
 from hubbub.core.ports import Bus, Store
-from hubbub.stores import sqlite
+from hubbub.stores import group_commit, sqlite
 from hubbub.stores.memory import MemoryStore
 
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -21,6 +21,7 @@ IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 async def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
     if request.param == "sqlite committing in a thread":
         monkeypatch.setattr(sqlite, "SLOW_S", -1.0)  # every disk is slow
+        monkeypatch.setattr(group_commit, "SLOW_S", -1.0)
     with TemporaryDirectory(dir=IN_MEMORY) as home:
         made: Store = MemoryStore() if request.param == "memory" else sqlite.SqliteStore(Path(home) / "hubbub.db")
         await made.open()

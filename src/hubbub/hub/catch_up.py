@@ -57,11 +57,12 @@ async def fill(room: Room, store: Store) -> None:
     while more:
         page = await store.read_after(room.id, room.known, PIECE_MESSAGES, PIECE_BYTES)
         for message in page.messages:
-            run = await store.run(message.run) if message.run in room.runs else None
             room.shout(frames.MessageFrame(thread=message.thread, seq=message.seq, message=message))
-            if run is not None and run.state.ended:
-                room.shout(end_frame(run))
         more = page.more
+    for id in list(room.runs):  # an end may have been lost, or have come before its message
+        run = await store.run(id)
+        if run is not None and run.state.ended:
+            room.shout(end_frame(run))
     room.flush()
 
 
@@ -117,6 +118,11 @@ def end_frame(run: Run) -> frames.RunFrame:
 
 def _tell_runs(session: Session, room: Room, feed: Feed, bus: Bus) -> bool:
     """Bring the session level with every answer being written here. False when its socket filled up meanwhile."""
+    for id in [id for id in feed.runs if id in room.ends]:  # it ended after its message was told
+        session.tell([Shout(room.ends[id], room.head)])
+        del feed.runs[id]
+    if session.stopped:
+        return False
     for id, run in room.runs.items():
         if feed.runs.get(id, (run.attempt, 0))[0] < run.attempt:
             reset = frames.RunReset(run=id, thread=room.id, assistant=run.assistant, attempt=run.attempt)

@@ -39,8 +39,8 @@ FEW_THREADS = 40
 MAX_VIEWS_BYTES = MAX_FRAME_BYTES - (64 << 10)
 
 
-MAX_OVER = 64
-"""Ended runs a room remembers."""
+MAX_ENDS = 64
+"""Ends of runs a room remembers."""
 
 
 class OpenRun:
@@ -71,12 +71,12 @@ class Room:
         "_feed",
         "_fill",
         "_loop",
-        "_over",
         "_scheduled",
         "_so_far",
         "_writers",
         "assistants",
         "behind",
+        "ends",
         "head",
         "members",
         "offline",
@@ -101,7 +101,7 @@ class Room:
         self._feed = Feed({thread.id: thread.head})
         self._fill = fill
         self._so_far = so_far
-        self._over: dict[str, None] = {}  # runs that ended lately; late pieces of theirs are dropped
+        self.ends: dict[str, frames.RunFrame] = {}  # of the runs that ended lately; their late pieces are dropped
         self._writers: dict[Form, dict[Session, Callable[[bytes], None]]] = {}
         self._due: list[Shout] = []
         self._due_bytes = 0
@@ -144,7 +144,7 @@ class Room:
                     self._fill(self)
                 return
         elif isinstance(frame, frames.RunFrame):
-            new = None if frame.run in self._over else self._follow(frame)
+            new = None if frame.run in self.ends else self._follow(frame)
             if new is None:
                 return
             frame = new
@@ -196,9 +196,9 @@ class Room:
             self._fill(self)  # which tells the message first, and then this
             return None
         self._feed.runs.pop(frame.run, None)
-        self._over[frame.run] = None
-        if len(self._over) > MAX_OVER:
-            del self._over[next(iter(self._over))]
+        self.ends[frame.run] = frame
+        if len(self.ends) > MAX_ENDS:
+            del self.ends[next(iter(self.ends))]
         if run is None:
             return None
         run.ended = True

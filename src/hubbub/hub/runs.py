@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from msgspec import UNSET
+from msgspec.structs import replace
 
 from hubbub.core import frames, triggers
 from hubbub.core.errors import NotFound, Problem, QueueFull
@@ -210,10 +211,9 @@ class Runs:
             self._ending.discard(run.id)
         self._open.pop(run.id, None)
         if message is not None:
-            ended = await hub.store.run(run.id)
+            ended = replace(run, state=progress.state, error=progress.error, message=message.id, seq=message.seq)
             hub.posted(message)
-            if ended is not None:
-                hub.publish(run.thread, end_frame(ended))
+            hub.publish(run.thread, end_frame(ended))
         hub.bus.forget(run.id)
 
     # What members may ask for

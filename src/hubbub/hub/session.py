@@ -10,8 +10,6 @@ for what came before it. A session whose door is full begins nothing new and is 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import secrets
 import time
 from asyncio import Future
 from collections import deque
@@ -21,16 +19,14 @@ from inspect import isawaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
-from msgspec import UNSET
-from msgspec.structs import replace
 
 from hubbub.core import frames, wire
 from hubbub.core.errors import OUTSIDE, BadFrame, HelloRequired, Internal, NameTaken, Problem, Unavailable
 from hubbub.core.feed import Feed
 from hubbub.core.forms import Form, Shout
-from hubbub.core.framing import MAX_FRAME_BYTES
 from hubbub.core.nouns import Message
-from hubbub.hub import catch_up, posting, threads
+from hubbub.hub import catch_up, posting
+from hubbub.hub.requests import BEFORE_HELLO, VERBS, Answered, Finish, error, with_id
 from hubbub.hub.room import Room
 
 if TYPE_CHECKING:
@@ -40,12 +36,6 @@ log = structlog.get_logger("hubbub.session")
 
 MAX_IN_FLIGHT = 64
 """Sends of one connection that may be waiting for their commit."""
-
-MAX_WHO = 3000
-"""Names in one `who`, so that the reply is one frame however long they are."""
-
-FINISH_S = 5.0
-"""How long a client that has said all it will is still told what it missed."""
 
 MAX_WAITING = 64
 """Requests read but not begun; beyond that the connection is not read."""
@@ -102,10 +92,10 @@ class Session:
     )
 
     def __init__(self, hub: Hub, door: Door, form: Form, *, hello_s: float | None = None) -> None:
-        self.hub = hub
+        self.hub: Hub = hub
         self.door = door
         self.form = form
-        self.name = ""
+        self.name: str = ""
         self.state = State.NEW
         self.claims = True
         self.rooms: dict[str, Room] = {}
@@ -190,7 +180,7 @@ class Session:
         try:
             request = wire.decode(payload)
         except wire.Undecodable as wrong:
-            self._answer_in_order(_error(wrong.problem, wrong.id))
+            self._answer_in_order(error(wrong.problem, wrong.id))
         else:
             self.handle(request)
 
@@ -208,21 +198,21 @@ class Session:
 
     def refuse(self, problem: Problem) -> None:
         """The client broke the framing: say so and close."""
-        self.tell([Shout(_error(problem, None))])
+        self.tell([Shout(error(problem, None))])
         self.end(problem.code, problem.detail)
 
     def refuse_payload(self, detail: str) -> None:
         """Something that is no frame, inside framing that is still whole."""
-        self._answer_in_order(_error(BadFrame(detail), None))
+        self._answer_in_order(error(BadFrame(detail), None))
 
     def finish(self) -> None:
         """Nothing more will come: close after the last reply, and after what the member had missed."""
-        self.handle(_Finish())
+        self.handle(Finish())
 
     def _answer_in_order(self, frame: frames.Frame) -> None:
         """Reply to something that could not be begun, after the replies still owed."""
         if self._waiting or self._in_flight or self._verb:
-            self.handle(_Answered(frame=frame))
+            self.handle(Answered(frame=frame))
         else:
             self.tell([Shout(frame)])
 
@@ -257,7 +247,7 @@ class Session:
             posted = posting.post(self.hub, room, self.name, request)
         except Problem as refused:
             if not self._in_flight:
-                self.tell([Shout(_error(refused, request.id))])
+                self.tell([Shout(error(refused, request.id))])
                 return
             posted = self.hub.refused(refused)
         if self._in_flight is None:
@@ -275,7 +265,7 @@ class Session:
             try:
                 frame: frames.Frame = posting.ack(self.hub, posted.result(), id)
             except Problem as refused:
-                frame = _error(refused, id)
+                frame = error(refused, id)
             shouts.append(Shout(frame))
         if not owed:
             self._in_flight = None
@@ -283,29 +273,29 @@ class Session:
         self._advance()
 
     def _begin(self, request: frames.Request) -> None:
-        verb = _VERBS[type(request)]
+        verb = VERBS[type(request)]
         try:
-            if self.state is State.NEW and verb not in _BEFORE_HELLO:
+            if self.state is State.NEW and verb not in BEFORE_HELLO:
                 raise HelloRequired('Introduce yourself first: {"type": "hello", "user": "…"}.')
             result = verb(self, request)
         except Problem as refused:
-            self.tell([Shout(_error(refused, request.id))])
+            self.tell([Shout(error(refused, request.id))])
             return
         if isawaitable(result):
             self._verb = self.hub.spawn(self._run(result, request.id))
         elif result is not None:
-            self.tell([Shout(_with_id(result, request.id))])
+            self.tell([Shout(with_id(result, request.id))])
 
     async def _run(self, work: Awaitable[Any], id: str | int | None) -> None:
         try:
             result = await work
             if isinstance(result, frames.Frame):
-                self.tell([Shout(_with_id(result, id))])
+                self.tell([Shout(with_id(result, id))])
         except Problem as refused:
-            self.tell([Shout(_error(refused, id))])
+            self.tell([Shout(error(refused, id))])
         except Exception:
             log.exception("request_failed", member=self.name)
-            self.tell([Shout(_error(Internal("The request failed on our side; it was logged."), id))])
+            self.tell([Shout(error(Internal("The request failed on our side; it was logged."), id))])
         finally:
             self._verb = None
             self._advance()
@@ -395,137 +385,3 @@ class Session:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
         self._drained = None
-
-
-class _Finish(frames.Request, frozen=True, kw_only=True):
-    """The client has said all it will, but still listens."""
-
-
-class _Answered(frames.Request, frozen=True, kw_only=True):
-    """A place in the queue of requests for one that is answered already."""
-
-    frame: frames.Frame
-
-
-def _error(problem: Problem, id: str | int | None) -> frames.Error:
-    return frames.Error(
-        code=problem.code,
-        title=problem.outside.title,
-        detail=problem.detail,
-        retry_after=UNSET if problem.retry_after is None else problem.retry_after,
-        id=UNSET if id is None else id,
-    )
-
-
-def _with_id(frame: Any, id: str | int | None) -> Any:
-    return frame if id is None else replace(frame, id=id)
-
-
-# The verbs of a connection. Those that wait return an awaitable of their reply.
-
-
-async def _hello(session: Session, request: frames.Hello) -> frames.Welcome | None:
-    hub = session.hub
-    if session.name:
-        raise NameTaken(f"This connection speaks as '{session.name}' already; open another one.")
-    views = await session.begin(hub.identify(request.token, request.user), request.threads, request.resume)
-    welcome = frames.Welcome(
-        user=session.name,
-        token=hub.auth.issue(session.name, hub.clock()),
-        session=secrets.token_urlsafe(9),
-        server={"name": "hubbub", "version": hub.version, "time": hub.stamp(), "epoch": hub.store.epoch},
-        threads=views,
-        limits=limits(hub),
-    )
-    session.tell([Shout(_with_id(welcome, request.id))])
-    session.listen()
-    return None
-
-
-def limits(hub: Hub) -> dict[str, int | float]:
-    return {
-        "frame_bytes": MAX_FRAME_BYTES,
-        "text_bytes": frames.MAX_TEXT_BYTES,
-        "metadata_bytes": frames.MAX_METADATA_BYTES,
-        "key_characters": frames.MAX_KEY,
-        "title_characters": frames.MAX_TITLE,
-        "history_messages": frames.MAX_HISTORY,
-        "send_rate": hub.limits.send_rate,
-        "send_burst": hub.limits.send_burst,
-    }
-
-
-async def _send_verb(session: Session, request: frames.MessageSend) -> frames.Frame:
-    raise AssertionError("sends have a path of their own")
-
-
-async def _check(session: Session, request: frames.Check) -> frames.Checked:
-    count = 0
-    async for messages in posting.unseen(session.hub, session.name):
-        shouts = [
-            Shout(
-                _with_id(frames.MessageFrame(thread=m.thread, seq=m.seq, message=m, stored=True), request.id),
-                m.seq,
-            )
-            for m in messages
-        ]
-        session.tell(shouts)
-        count += len(messages)
-        await session.drained()
-    return frames.Checked(count=count)
-
-
-def _who(session: Session, request: frames.WhoGet) -> frames.Who:
-    return frames.Who(online=session.hub.everyone_online()[:MAX_WHO])
-
-
-def _ping(session: Session, request: frames.Ping) -> frames.Pong:
-    return frames.Pong()
-
-
-def _bye(session: Session, request: frames.ByeSend) -> None:
-    session.lost()
-    session.door.end("", "bye")
-
-
-async def _finish(session: Session, request: _Finish) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(FINISH_S):
-            await session.in_step()
-            await session.door.settle()
-    _bye(session, frames.ByeSend())
-
-
-def _answered(session: Session, request: _Answered) -> None:
-    session.tell([Shout(request.frame)])
-
-
-def _hub_verb(verb: Callable[..., Any]) -> Callable[[Session, Any], Any]:
-    return lambda session, request: verb(session.hub, session.name, request)
-
-
-_VERBS: dict[type[frames.Request], Callable[[Session, Any], Any]] = {
-    _Answered: _answered,
-    _Finish: _finish,
-    frames.Hello: _hello,
-    frames.MessageSend: _send_verb,
-    frames.ThreadCreate: _hub_verb(threads.create),
-    frames.ThreadJoin: _hub_verb(threads.join),
-    frames.ThreadLeave: _hub_verb(threads.leave),
-    frames.ThreadAdd: _hub_verb(threads.add),
-    frames.ThreadRemove: _hub_verb(threads.remove),
-    frames.ThreadList: _hub_verb(threads.listing),
-    frames.HistoryGet: _hub_verb(posting.history),
-    frames.Check: _check,
-    frames.Seen: _hub_verb(posting.seen),
-    frames.TypingSend: _hub_verb(posting.typing),
-    frames.WhoGet: _who,
-    frames.RunStart: lambda session, request: session.hub.runs.start_by(session.name, request),
-    frames.RunCancel: lambda session, request: session.hub.runs.cancel_by(session.name, request),
-    frames.Ping: _ping,
-    frames.ByeSend: _bye,
-}
-"""What every request does."""
-
-_BEFORE_HELLO = frozenset({_hello, _bye, _finish, _answered})
-"""What state NEW allows; anything else is refused by `_begin`."""

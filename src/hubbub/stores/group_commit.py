@@ -31,6 +31,9 @@ SAMPLE = 32
 MAX_GROUP = 1024
 MAX_WAITING = 16384
 CHECKPOINT_PAGES = 2000
+MAX_WAL_PAGES_RATIO = 8
+"""So many times CHECKPOINT_PAGES may come while they are copied; then commits wait."""
+
 
 Write = Callable[[], Any]
 
@@ -194,6 +197,8 @@ class GroupCommit:
             loop = asyncio.get_running_loop()
             self._checkpointing = loop.run_in_executor(self._thread, self._checkpoint, self._db.filename)
             self._checkpointing.add_done_callback(self._checkpointed)
+        if self._checkpointing and self._wal_pages > MAX_WAL_PAGES_RATIO * CHECKPOINT_PAGES + self._uncopied:
+            self._holding = True
 
     def _go_on(self) -> None:
         if self._waiting and not self._scheduled:
