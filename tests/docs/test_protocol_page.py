@@ -21,7 +21,7 @@ from hubbub.app import App
 from hubbub.buses import local
 from hubbub.core import errors, frames, framing, names, nouns, triggers, wire
 from hubbub.core.lines import HELP
-from hubbub.hub import hub, runs, session
+from hubbub.hub import hub, requests, runs, session
 from hubbub.transports import http, lines, sse, tcp
 
 from .pages import fences, plain, read, render, table, tables
@@ -143,7 +143,7 @@ def test_numbers_in_sentences_are_those_of_the_code() -> None:
 
 
 async def test_the_limits_told_at_welcome_are_those_the_page_names(app: App) -> None:
-    told = session.limits(app.hub)
+    told = requests.limits(app.hub)
 
     rows = table(PAGE, "Limits").rows
 

@@ -167,7 +167,6 @@ async def test_a_long_answer_is_caught_up_with_piece_by_piece(monkeypatch: pytes
     assert alice.ended == {pen.task.run: 1}
 
 
-@pytest.mark.xfail(strict=False, reason="hub/room.py: an end is not kept for those who stall just before it")
 async def test_whoever_stalls_between_an_answers_message_and_its_end_hears_the_end_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -231,7 +230,6 @@ async def test_whoever_stalls_while_the_log_is_read_is_written_nothing_more() ->
             assert heard(alice)[-1] == "be"
 
 
-@pytest.mark.xfail(strict=False, reason="hub/room.py: an end is shouted although its message is missing")
 async def test_an_answer_whose_end_is_brought_before_its_message_is_told_in_order() -> None:
     chance = Random(0)
     bus = BadBus(chance)
@@ -355,7 +353,6 @@ async def test_everybody_hears_everything_once_and_in_order(seed: int) -> None:
     await crowd_of(seed, pausing=False, bad_bus=False)
 
 
-@pytest.mark.xfail(strict=False, reason="hub/runs.py: _end awaits store.run() before it posts")
 async def test_everybody_does_so_too_when_the_store_is_far_away() -> None:
     for seed in range(40):
         await crowd_of(seed, pausing=True, bad_bus=False)

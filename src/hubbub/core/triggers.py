@@ -18,6 +18,11 @@ MAX_DEPTH = 3
 _AT = re.compile(r"(?<![\w@.])@")
 
 
+def may_mention(text: str) -> bool:
+    """Is it worth looking for names in this text? The signs are those that are one after NFKC."""
+    return any(sign in text for sign in "@＠﹫")
+
+
 def mentions(text: str) -> set[str]:
     """The keys of the names a text addresses with `@`, with and without a full stop that ends a sentence."""
     text = unicodedata.normalize("NFKC", text)

@@ -28,14 +28,13 @@ from hubbub.hub.auth import Auth
 from hubbub.hub.room import Room, bounded
 from hubbub.hub.runs import Assistant, Runs
 from hubbub.hub.session import Session
+from hubbub.hub.sweep import sweep
 
 log = structlog.get_logger("hubbub.hub")
 
 VISITOR = "visitor"
 """Who acts when a request names nobody and guests are allowed."""
 
-SWEEP_S = 1.0
-UNUSED_ROOM_S = 60.0
 FINISH_S = 2.0
 """How long background work may take to finish when the hub stops."""
 
@@ -90,7 +89,7 @@ class Hub:
         self.waiting_for_hello: dict[Session, float] = {}  # until when, in monotonic seconds
         self.slow: dict[Session, tuple[int, float]] = {}  # bytes not taken yet, since when
         self._here: dict[str, _Here] = {}
-        self._paces: dict[str, Pace] = {}  # of whoever sent something lately
+        self.paces: dict[str, Pace] = {}  # of whoever sent something lately
         self._places: dict[str, dict[Room, None]] = {}  # the open rooms each member is in
         self._loading: dict[str, asyncio.Task[Room]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -110,7 +109,7 @@ class Hub:
             await self.store.create_thread(Thread(id=LOBBY, title=LOBBY, public=True), [])
         self.bus.listen(self._hear, self.runs.noticed_end)
         await self.runs.start()
-        self.spawn(self._sweep(), standing=True)
+        self.spawn(sweep(self), standing=True)
 
     def dismiss(self, reason: str = "The server is restarting.", retry_after: float = 1.0) -> None:
         """Say goodbye to every session."""
@@ -257,9 +256,9 @@ class Hub:
         if not self.limits.send_rate or not self.limits.send_burst:
             return
         now = time.monotonic()
-        pace = self._paces.get(name)
+        pace = self.paces.get(name)
         if pace is None:
-            pace = self._paces[name] = Pace(self.limits.send_rate, self.limits.send_burst, now)
+            pace = self.paces[name] = Pace(self.limits.send_rate, self.limits.send_burst, now)
         wait_s = pace.take(now)
         if wait_s:
             raise RateLimited("You are sending too fast.", retry_after=round(wait_s, 3))
@@ -364,8 +363,14 @@ class Hub:
             room.pair = (one, other)
             self._private[one, other] = self._private[other, one] = room
         room.touched = time.monotonic()
-        # Whatever was committed while this was read has been shouted to nobody.
+        # Whatever was committed while this was read has been shouted to nobody, and whoever came or went was not
+        # noticed here.
         await catch_up.fill(room, self.store)
+        now = {membership.member for membership in await self.store.memberships(id)}
+        for name in now - room.members.keys():
+            self._place(room, name)
+        for name in room.members.keys() - now:
+            self.departed(room, name)
         return room
 
     def _place(self, room: Room, name: str) -> None:
@@ -396,7 +401,8 @@ class Hub:
         self._place(room, name)
         for session in self.sessions_of(name):
             if session.only is None and room.id not in session.rooms and session.ready:
-                session.tell([Shout(frames.ThreadFrame(thread=room.view()))])
+                if not session.stopped:
+                    session.tell([Shout(frames.ThreadFrame(thread=room.view()))])
                 self.listen(session, room, room.known if seen is None else seen)
                 session.catch_up()
 
@@ -410,7 +416,10 @@ class Hub:
             room.step_out(session)
             if session.feed is not None:
                 session.feed.threads.pop(room.id, None)
-            session.tell([Shout(frames.ThreadFrame(thread=room.view()))])
+                for run in room.runs:
+                    session.feed.runs.pop(run, None)
+            if not session.stopped:
+                session.tell([Shout(frames.ThreadFrame(thread=room.view()))])
 
     def _forget_place(self, room: Room, name: str) -> None:
         places = self._places.get(name)
@@ -434,24 +443,3 @@ class Hub:
             self._private.pop(room.pair, None)
             self._private.pop(room.pair[::-1], None)
         self.rooms.pop(room.id, None)
-
-    # The sweep: everything that has to be noticed sooner or later
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(SWEEP_S)
-            now = time.monotonic()
-            for session, deadline in list(self.waiting_for_hello.items()):
-                if now > deadline:
-                    session.refuse_silence()
-            for session, (left, since) in list(self.slow.items()):
-                waiting = session.door.unsent()
-                if waiting < left:
-                    self.slow[session] = (waiting, now)
-                elif now - since > self.limits.slow_s:
-                    session.end("slow", "You did not read for too long; resume from your cursor.", retry_after=1)
-            for room in list(self.rooms.values()):
-                if room.deserted and now - room.touched > UNUSED_ROOM_S:
-                    self.close_room(room)
-            self._paces = {name: pace for name, pace in self._paces.items() if now - pace.at < UNUSED_ROOM_S}
-            await self.runs.sweep()

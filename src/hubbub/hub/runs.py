@@ -85,11 +85,13 @@ class Runs:
     def consider(self, message: Message) -> None:
         """A new message: does an assistant in its thread have to answer?"""
         room = self._hub.rooms.get(message.thread)
-        if room is None or not (room.assistants or "@" in message.text):
+        if room is None or not (room.assistants or triggers.may_mention(message.text)):
             return
         for name in room.assistants:
             self._considered[message.thread, name] = message.seq
-        if message.type in ("chat", "command") and (room.thread.private or message.reply_to or "@" in message.text):
+        if message.type in ("chat", "command") and (
+            room.thread.private or message.reply_to or triggers.may_mention(message.text)
+        ):
             self._hub.spawn(self._consider(room, message, self.assistants))
 
     async def _consider(self, room: Room, message: Message, assistants: dict[str, Assistant]) -> None:

@@ -20,7 +20,6 @@ from hubbub.core import names
 from hubbub.core.errors import KeyConflict, NotFound, Unavailable
 from hubbub.core.nouns import (
     Draft,
-    Kind,
     Member,
     Membership,
     Message,
@@ -31,19 +30,12 @@ from hubbub.core.nouns import (
 )
 from hubbub.core.ports import Page
 from hubbub.stores import sqlite_file
+from hubbub.stores import sqlite_rows as rows
 from hubbub.stores.group_commit import SLOW_S, GroupCommit, outside
 
-_MESSAGE = "id, thread, seq, sender, destination, type, text, timestamp, metadata, reply_to, run"
-_RUN = "id, thread, assistant, trigger_, depth, state, attempt, error, message, seq"
-_THREAD = """
-    id, title, public, pair IS NOT NULL,
-    (SELECT coalesce(max(seq), 0) FROM messages WHERE thread = threads.id),
-    member_count
-"""
 MAX_MARKS = 50_000
 
 _to_json = msgspec.json.Encoder().encode
-_from_json = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class SqliteStore:
@@ -98,10 +90,10 @@ class SqliteStore:
         db, thread, sender = self._writer, draft.thread, draft.sender
         if draft.key is not None:
             row = db.execute(
-                f"SELECT {_MESSAGE} FROM messages WHERE sender = ? AND key = ?", (sender, draft.key)
+                f"SELECT {rows.MESSAGE} FROM messages WHERE sender = ? AND key = ?", (sender, draft.key)
             ).fetchone()
             if row:
-                first = _message(row)
+                first = rows.message(row)
                 if not draft.same_body(first):
                     raise KeyConflict(f"The key {draft.key!r} was already used for another message.")
                 return first
@@ -123,7 +115,7 @@ class SqliteStore:
             run=draft.run,
         )
         db.execute(
-            f"INSERT INTO messages ({_MESSAGE}, key) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
+            f"INSERT INTO messages ({rows.MESSAGE}, key) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 message.id,
                 thread,
@@ -184,14 +176,14 @@ class SqliteStore:
 
     async def read_after(self, thread: str, after: int, limit: int, max_bytes: int) -> Page:
         return self._page(
-            f"SELECT {_MESSAGE} FROM messages WHERE thread = ? AND seq > ? ORDER BY seq LIMIT ?",
+            f"SELECT {rows.MESSAGE} FROM messages WHERE thread = ? AND seq > ? ORDER BY seq LIMIT ?",
             (thread, after, limit + 1),
             max_bytes,
         )
 
     async def read_before(self, thread: str, before: int | None, limit: int, max_bytes: int) -> Page:
         page = self._page(
-            f"SELECT {_MESSAGE} FROM messages WHERE thread = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
+            f"SELECT {rows.MESSAGE} FROM messages WHERE thread = ? AND seq < ? ORDER BY seq DESC LIMIT ?",
             (thread, 1 << 62 if before is None else before, limit + 1),
             max_bytes,
         )
@@ -201,7 +193,7 @@ class SqliteStore:
         limit = bindings[2] - 1
         taken: list[Message] = []
         for row in self._read(sql, bindings):
-            message = _message(row)
+            message = rows.message(row)
             max_bytes -= len(message.text.encode())
             if len(taken) == limit or (taken and max_bytes < 0):
                 return Page(taken, True)
@@ -211,19 +203,19 @@ class SqliteStore:
         return Page(taken, False)
 
     async def message(self, thread: str, seq: int) -> Message | None:
-        row = self._read(f"SELECT {_MESSAGE} FROM messages WHERE thread = ? AND seq = ?", (thread, seq)).fetchone()
-        return _message(row) if row else None
+        row = self._read(f"SELECT {rows.MESSAGE} FROM messages WHERE thread = ? AND seq = ?", (thread, seq)).fetchone()
+        return rows.message(row) if row else None
 
     # Members and threads
 
     async def members(self) -> list[Member]:
-        return [_member(row) for row in self._read("SELECT name, kind, arrived FROM members ORDER BY n", ())]
+        return [rows.member(row) for row in self._read("SELECT name, kind, arrived FROM members ORDER BY n", ())]
 
     async def add_member(self, member: Member, joins: Sequence[tuple[str, int | None]] = ()) -> Member:
         def work() -> Member:
             db, key = self._writer, names.key(member.name)
             row = db.execute("SELECT name, kind, arrived FROM members WHERE key = ?", (key,)).fetchone()
-            known = _member(row) if row else None
+            known = rows.member(row) if row else None
             if known and (known.arrived or not member.arrived):
                 return known
             heads = [self._head(thread) for thread, _ in joins]
@@ -270,12 +262,12 @@ class SqliteStore:
         return cast(Thread, await self._group.write(work))
 
     def _thread_where(self, condition: str, value: str) -> Thread | None:
-        row = self._writer.execute(f"SELECT {_THREAD} FROM threads WHERE {condition}", (value,)).fetchone()
-        return _thread(row) if row else None
+        row = self._writer.execute(f"SELECT {rows.THREAD} FROM threads WHERE {condition}", (value,)).fetchone()
+        return rows.thread(row) if row else None
 
     async def thread(self, id: str) -> Thread | None:
-        row = self._read(f"SELECT {_THREAD} FROM threads WHERE id = ?", (id,)).fetchone()
-        return _thread(row) if row else None
+        row = self._read(f"SELECT {rows.THREAD} FROM threads WHERE id = ?", (id,)).fetchone()
+        return rows.thread(row) if row else None
 
     async def update_thread(self, id: str, *, title: str | None = None, public: bool | None = None) -> Thread:
         def work() -> Thread:
@@ -300,23 +292,25 @@ class SqliteStore:
         await self._group.write(work)
 
     async def private_thread(self, one: str, other: str) -> Thread | None:
-        row = self._read(f"SELECT {_THREAD} FROM threads WHERE pair = ?", (_pair(one, other),)).fetchone()
-        return _thread(row) if row else None
+        row = self._read(f"SELECT {rows.THREAD} FROM threads WHERE pair = ?", (_pair(one, other),)).fetchone()
+        return rows.thread(row) if row else None
 
     async def threads_of(self, member: str) -> list[tuple[Thread, int]]:
-        rows = self._read(
-            f"SELECT {_THREAD}, seen FROM memberships JOIN threads ON threads.id = memberships.thread"
+        found = self._read(
+            f"SELECT {rows.THREAD}, seen FROM memberships JOIN threads ON threads.id = memberships.thread"
             " WHERE member = ? ORDER BY memberships.n",
             (member,),
         )
-        return [(_thread(row), row[6]) for row in rows]
+        return [(rows.thread(row), row[6]) for row in found]
 
     async def public_threads(self) -> list[Thread]:
-        return [_thread(row) for row in self._read(f"SELECT {_THREAD} FROM threads WHERE public ORDER BY n", ())]
+        return [
+            rows.thread(row) for row in self._read(f"SELECT {rows.THREAD} FROM threads WHERE public ORDER BY n", ())
+        ]
 
     async def memberships(self, thread: str) -> list[Membership]:
-        rows = self._read("SELECT member, seen FROM memberships WHERE thread = ? ORDER BY n", (thread,))
-        return [Membership(thread=thread, member=member, seen=seen) for member, seen in rows]
+        found = self._read("SELECT member, seen FROM memberships WHERE thread = ? ORDER BY n", (thread,))
+        return [Membership(thread=thread, member=member, seen=seen) for member, seen in found]
 
     async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
         def work() -> Message | None:
@@ -372,7 +366,7 @@ class SqliteStore:
             self._head(run.thread)
             self._forget_mark(run.thread, run.assistant)
             db.execute(
-                f"INSERT INTO runs ({_RUN}) VALUES (?,?,?,?,?,?,?,?,?,?)",
+                f"INSERT INTO runs ({rows.RUN}) VALUES (?,?,?,?,?,?,?,?,?,?)",
                 (
                     run.id,
                     run.thread,
@@ -395,13 +389,13 @@ class SqliteStore:
         return cast("Run | None", await self._group.write(work))
 
     async def run(self, id: str) -> Run | None:
-        row = self._read(f"SELECT {_RUN} FROM runs WHERE id = ?", (id,)).fetchone()
-        return _run(row) if row else None
+        row = self._read(f"SELECT {rows.RUN} FROM runs WHERE id = ?", (id,)).fetchone()
+        return rows.run(row) if row else None
 
     async def open_runs(self) -> list[Run]:
         return [
-            _run(row)
-            for row in self._read(f"SELECT {_RUN} FROM runs WHERE state IN ('queued', 'running') ORDER BY n", ())
+            rows.run(row)
+            for row in self._read(f"SELECT {rows.RUN} FROM runs WHERE state IN ('queued', 'running') ORDER BY n", ())
         ]
 
     async def set_run(self, id: str, state: RunState, attempt: int) -> Run | None:
@@ -429,8 +423,8 @@ class SqliteStore:
         return cast("Message | None", await self._group.write(work))
 
     def _open_run(self, id: str) -> Run | None:
-        row = self._writer.execute(f"SELECT {_RUN} FROM runs WHERE id = ?", (id,)).fetchone()
-        run = _run(row) if row else None
+        row = self._writer.execute(f"SELECT {rows.RUN} FROM runs WHERE id = ?", (id,)).fetchone()
+        run = rows.run(row) if row else None
         return None if run is None or run.state.ended else run
 
     # The file
@@ -463,44 +457,3 @@ class _Mark:
 
 def _pair(one: str, other: str) -> str:
     return "/".join(sorted((names.key(one), names.key(other))))  # no name contains a slash
-
-
-def _member(row: tuple[Any, ...]) -> Member:
-    return Member(name=row[0], kind=Kind(row[1]), arrived=bool(row[2]))
-
-
-def _message(row: tuple[Any, ...]) -> Message:
-    id, thread, seq, sender, destination, type, text, timestamp, metadata, reply_to, run = row
-    return Message(
-        id=id,
-        thread=thread,
-        seq=seq,
-        sender=sender,
-        destination=destination or thread,
-        type=type,
-        text=text,
-        timestamp=timestamp,
-        metadata=_from_json(metadata) if metadata else {},
-        reply_to=reply_to,
-        run=run,
-    )
-
-
-def _thread(row: tuple[Any, ...]) -> Thread:
-    return Thread(id=row[0], title=row[1], public=bool(row[2]), private=bool(row[3]), head=row[4], member_count=row[5])
-
-
-def _run(row: tuple[Any, ...]) -> Run:
-    id, thread, assistant, trigger, depth, state, attempt, error, message, seq = row
-    return Run(
-        id=id,
-        thread=thread,
-        assistant=assistant,
-        trigger=trigger,
-        depth=depth,
-        state=RunState(state),
-        attempt=attempt,
-        error=error,
-        message=message,
-        seq=seq,
-    )

@@ -1,0 +1,46 @@
+"""What has to be noticed sooner or later, once a second: silence, slow readers, unused rooms, ends nobody mentioned."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+if TYPE_CHECKING:
+    from hubbub.hub.hub import Hub
+
+log = structlog.get_logger("hubbub.sweep")
+
+EVERY_S = 1.0
+UNUSED_S = 60.0
+"""How long a room without readers, or the pace of somebody silent, is kept."""
+
+
+async def sweep(hub: Hub) -> None:
+    """Sweep until cancelled. What goes wrong once is logged, and tried again the next time."""
+    while True:
+        await asyncio.sleep(EVERY_S)
+        try:
+            look(hub, time.monotonic())
+            await hub.runs.sweep()
+        except Exception:
+            log.exception("sweep_failed")
+
+
+def look(hub: Hub, now: float) -> None:
+    """One round. `now` in monotonic seconds."""
+    for session, deadline in list(hub.waiting_for_hello.items()):
+        if now > deadline:
+            session.refuse_silence()
+    for session, (left, since) in list(hub.slow.items()):
+        waiting = session.door.unsent()
+        if waiting < left:
+            hub.slow[session] = (waiting, now)
+        elif now - since > hub.limits.slow_s:
+            session.end("slow", "You did not read for too long; resume from your cursor.", retry_after=1)
+    for room in list(hub.rooms.values()):
+        if room.deserted and now - room.touched > UNUSED_S:
+            hub.close_room(room)
+    hub.paces = {name: pace for name, pace in hub.paces.items() if now - pace.at < UNUSED_S}
