@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -39,7 +39,6 @@ class Part:
     started: float = 0.0
     wait_s: float = 0.0
     again_at: float = 0.0
-    pipes: list[int] = field(default_factory=list)
 
 
 class Launcher:
@@ -144,7 +143,11 @@ class Launcher:
                 self._say(f"{part.name} ended (exit {code}); starting it again. See {part.log}\n")
                 part.process = None
             if part.process is None and now >= part.again_at:
-                self._start(part)
+                try:
+                    self._start(part)
+                except (OSError, Unavailable) as failure:  # no reason to take the other parts down
+                    part.again_at = now + MAX_WAIT_S
+                    self._say(f"{part.name} could not be started again: {failure}\n")
 
     def _stop(self) -> None:
         """In the opposite order, each with time to finish; the lifeline ends with us in any case."""
@@ -239,5 +242,5 @@ def _failure(part: Part) -> Exception:
 
 
 def _doze(seconds: float) -> None:
-    """Wait, but not past a signal."""
+    """Wait a little; a signal is seen right after."""
     select.select([], [], [], seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from random import Random
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from hubbub.buses.local import LocalBus
 from hubbub.core import frames
 from hubbub.core.nouns import RunState, Thread
-from hubbub.hub import catch_up, room, threads
+from hubbub.hub import catch_up, posting, room, threads
 from hubbub.hub.hub import Hub
 from hubbub.stores.memory import MemoryStore
 from tests.hub.crowd import BadBus, Client, PausingStore, Pen, open_hub, quiet, say
@@ -375,3 +376,42 @@ async def test_a_cursor_above_the_head_is_reset() -> None:
         assert (await hub.store.thread("lobby")) == Thread(id="lobby", title="lobby", public=True, member_count=2)
         assert alice.session is not None
         assert alice.session.feed is None
+
+
+async def test_what_nobody_could_be_told_of_a_check_is_not_seen() -> None:
+    async with open_hub(MemoryStore(), LocalBus()) as hub:
+        bob = Client("bob")
+        await bob.connect(hub)
+        await quiet()
+        for i in range(250):
+            await say(hub, str(i), "alice")
+        await quiet()
+        assert bob.session is not None
+
+        bob.session.stop()
+        bob.session.handle(frames.Check())
+        bob.session.go_on()
+        bob.door.room = 1
+        await quiet()
+        bob.session.lost()
+        await quiet()
+
+    [(_, seen)] = [found for found in await hub.store.threads_of("bob") if found[0].id == "lobby"]
+    assert seen < 250
+
+
+async def test_whoever_is_written_to_while_they_come_in_hears_it() -> None:
+    store = PausingStore(Random(3))
+    async with open_hub(store, LocalBus()) as hub:
+        await say(hub, "early", "alice")
+        for turns in range(12):
+            hub.close_room(await hub.room("lobby"))
+            bob = Client(f"bob{turns}")
+            coming = asyncio.ensure_future(bob.connect(hub))
+            await quiet(turns)
+            await posting.send(hub, "alice", frames.MessageSend(to=bob.name, text="while you came"))
+            await coming
+            await quiet()
+
+            private = [thread.id for thread, _ in await store.threads_of(bob.name) if thread.private]
+            assert heard(bob, private[0]) == ["while you came"]

@@ -67,7 +67,7 @@ class LocalBus:
         self._enders.append(ended)
 
     async def put(self, task: Task) -> int:
-        if len(self._queue) >= self._max_queue:
+        if len(self._queue) >= self._max_queue and task.attempt == 1:  # what was accepted once is not refused again
             raise QueueFull(f"{len(self._queue)} answers are waiting already; try again later.", retry_after=5)
         self._queue.append((task, asyncio.get_running_loop().time()))
         self._more.set()

@@ -7,6 +7,7 @@ last used.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -66,8 +67,8 @@ class Guest:
     async def enter(self, user: str, token: str | None) -> None:
         """Enter the lobby as `user`. Raises the Problem that says why not."""
         hub = self.session.hub
-        name = hub.identify(token, user)
         lobby = await hub.room(LOBBY)
+        name = hub.identify(token, user)  # with nothing to wait for before it is claimed
         self._form.user = name
         await self.session.begin(name, [LOBBY], frames.Resume(threads={LOBBY: lobby.known}))
         self.session.listen()
@@ -117,9 +118,12 @@ class LobbyDoor(SocketDoor):
         self.session = Session(hub, self, form)
         self._guest = Guest(self.session, form)
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._connections.add(self)
+
     async def open(self, user: str, token: str | None) -> None:
         """Enter the lobby as `user`, or say why not and close."""
-        self._connections.add(self)
         try:
             await self._guest.enter(user, token)
         except Problem as refused:

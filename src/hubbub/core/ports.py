@@ -164,7 +164,8 @@ class Bus(Protocol):
         called from the event loop and must not block; both are hints."""
 
     async def put(self, task: Task) -> int:
-        """Queue a task, at least once. Its place in the queue, 1 for the next. Raises QueueFull."""
+        """Queue a task, at least once. Its place in the queue, 1 for the next. Raises QueueFull, but not for
+        a later attempt at what was accepted once."""
 
     async def take(self, limit: int, wait_s: float) -> list[Lease]:
         """Up to `limit` of the oldest tasks: as soon as there is one, wait at most `wait_s` from when it was put

@@ -6,9 +6,11 @@ bounded piece at a time and stops the moment its socket is full; when the socket
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from hubbub.core import frames
+from hubbub.core.errors import NotFound
 from hubbub.core.feed import Feed
 from hubbub.core.forms import Shout
 from hubbub.core.nouns import Message, Run
@@ -29,26 +31,36 @@ async def catch_up(session: Session, store: Store, bus: Bus) -> None:
     feed = session.feed
     assert feed is not None
     # Everything unheard at the start is told before anything live, so no room is joined in the first round.
-    for room in list(session.rooms.values()):
-        if feed.threads.get(room.id, room.known) < room.known:
-            await _read_log(session, room, feed, store)
-        if session.stopped:
-            return
-    for room in list(session.rooms.values()):
-        while room.id in feed.threads and room.id in session.rooms:
-            room.flush()
-            heard = feed.threads[room.id]
-            if heard < room.head:
-                await _read_log(session, room, feed, store)
-            elif heard > room.head:  # the store was ahead of the bus
-                await fill(room, store)
-            elif _tell_runs(session, room, feed, bus):
-                del feed.threads[room.id]
-                room.step_in(session)
+    for join in (False, True):
+        for room in list(session.rooms.values()):
+            try:
+                await _catch_up_in(session, room, feed, store, bus, join=join)
+            except NotFound:  # the thread was deleted
+                feed.threads.pop(room.id, None)
+                session.rooms.pop(room.id, None)
             if session.stopped:
                 return
     if not feed.threads.keys() & session.rooms.keys():  # else its socket was full for a moment, or it entered a room
         session.feed = None
+
+
+async def _catch_up_in(session: Session, room: Room, feed: Feed, store: Store, bus: Bus, *, join: bool) -> None:
+    if not join:
+        if feed.threads.get(room.id, room.known) < room.known:
+            await _read_log(session, room, feed, store)
+        return
+    while room.id in feed.threads and room.id in session.rooms:
+        room.flush()
+        heard = feed.threads[room.id]
+        if heard < room.head:
+            await _read_log(session, room, feed, store)
+        elif heard > room.head:  # the store was ahead of the bus
+            await fill(room, store)
+        elif _tell_runs(session, room, feed, bus):
+            del feed.threads[room.id]
+            room.step_in(session)
+        if session.stopped:
+            return
 
 
 async def fill(room: Room, store: Store) -> None:
@@ -68,7 +80,10 @@ async def fill(room: Room, store: Store) -> None:
 
 async def _read_log(session: Session, room: Room, feed: Feed, store: Store) -> None:
     more = True
-    while more and room.id in feed.threads:
+    while more:
+        await asyncio.sleep(0)  # a store in this process never waits, and one reader's past must not stop the others
+        if session.stopped or room.id not in feed.threads:
+            return
         page = await store.read_after(room.id, feed.threads[room.id], PIECE_MESSAGES, PIECE_BYTES)
         endings = {message.run: await store.run(message.run) for message in page.messages if message.run in feed.runs}
         if session.stopped or room.id not in feed.threads:

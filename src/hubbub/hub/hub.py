@@ -59,6 +59,7 @@ class _Here:
 
     sessions: dict[Session, None] = field(default_factory=dict)
     claims: int = 0  # sessions that hold the name, so that nobody else may use it without its token
+    announced: bool = False  # were the others told that they are here?
 
 
 class Hub:
@@ -271,7 +272,6 @@ class Hub:
         """Put the session into its member's rooms, behind; what it hears starts at its cursors. The threads it
         hears. The caller then lets it catch up."""
         name = session.name
-        first = len(self.sessions_of(name)) == 1
         mine = await self.store.threads_of(name)
         if only is not None:
             unknown = set(only) - {thread.id for thread, _ in mine}
@@ -283,7 +283,15 @@ class Hub:
         same_log = resume is not None and resume.epoch in (None, self.store.epoch)
         views = []
         for thread, seen in mine:
-            room = self.rooms.get(thread.id) or await self.room(thread.id)
+            try:
+                room = self.rooms.get(thread.id) or await self.room(thread.id)
+            except NotFound:  # deleted meanwhile
+                continue
+            if name not in room.members:  # removed while rooms were opened
+                continue
+            if room.id in session.rooms:  # entered while rooms were opened
+                views.append(room.view(seen))
+                continue
             at = seen
             if resume is not None and thread.id in resume.threads:
                 at = resume.threads[thread.id] if same_log else seen
@@ -294,7 +302,9 @@ class Hub:
             self.listen(session, room, at)
             views.append(room.view(seen))
         views = bounded(views)
-        if first:
+        here = self._here.get(name)
+        if here is not None and not here.announced:
+            here.announced = True
             self._presence(name, True)
         return views
 
@@ -321,7 +331,8 @@ class Hub:
         here.claims -= session.claims
         if not here.sessions:
             del self._here[session.name]
-            self._presence(session.name, False)
+            if here.announced:
+                self._presence(session.name, False)
 
     def _presence(self, name: str, online: bool) -> None:
         told: dict[Session, None] = {}
@@ -400,8 +411,8 @@ class Hub:
         """Somebody became a member: their sessions are told, and hear the room from `seen` on (None: from now)."""
         self._place(room, name)
         for session in self.sessions_of(name):
-            if session.only is None and room.id not in session.rooms and session.ready:
-                if not session.stopped:
+            if session.only is None and room.id not in session.rooms and session.entering:
+                if session.ready and not session.stopped:
                     session.tell([Shout(frames.ThreadFrame(thread=room.view()))])
                 self.listen(session, room, room.known if seen is None else seen)
                 session.catch_up()

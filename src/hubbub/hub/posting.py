@@ -103,7 +103,12 @@ def ack(hub: Hub, message: Message, id: str | int | None = None) -> frames.Ack:
     room = hub.rooms.get(message.thread)
     delivery, offline, count = room.delivery(message.sender) if room else ("stored", [], 0)
     hint: str | UnsetType = UNSET
-    if message.destination != message.thread and (other := hub.known(message.destination)) and not other.arrived:
+    if (
+        message.seq == 1
+        and message.destination != message.thread
+        and (other := hub.known(message.destination))
+        and not other.arrived
+    ):
         hint = hub.hint(other.name).strip() or UNSET
     return frames.Ack(
         thread=message.thread,
@@ -171,7 +176,8 @@ async def seen(hub: Hub, name: str, request: frames.Seen) -> frames.Ok:
 
 
 async def typing(hub: Hub, name: str, request: frames.TypingSend) -> frames.Ok:
-    """Tell the others that something is being written. Not kept."""
+    """Tell everyone in the thread that something is being written. Not kept."""
+    hub.require_pace(name)
     room = await hub.room_for(name, request.thread)
     hub.publish(room.id, frames.Typing(thread=room.id, user=name))
     return frames.Ok()

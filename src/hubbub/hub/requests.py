@@ -99,6 +99,8 @@ async def _check(session: Session, request: frames.Check) -> frames.Checked:
         session.tell(shouts)
         count += len(messages)
         await session.drained()
+        if not session.ready:  # what nobody was told is not seen
+            break
     return frames.Checked(count=count)
 
 
@@ -120,11 +122,13 @@ def _bye(session: Session, request: frames.ByeSend) -> None:
 
 
 async def _finish(session: Session, request: Finish) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(FINISH_S):
-            await session.in_step()
-            await session.door.settle()
-    _bye(session, frames.ByeSend())
+    try:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FINISH_S):
+                await session.in_step()
+                await session.door.settle()
+    finally:
+        _bye(session, frames.ByeSend())
 
 
 def _answered(session: Session, request: Answered) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
+import structlog
 from msgspec import UNSET
 from msgspec.structs import replace
 
@@ -25,6 +26,8 @@ from hubbub.core.forms import Form, Shout
 from hubbub.core.framing import MAX_FRAME_BYTES
 from hubbub.core.nouns import SHOWN_MEMBERS, Member, Thread
 from hubbub.core.ports import Progress
+
+log = structlog.get_logger("hubbub.room")
 
 if TYPE_CHECKING:
     from hubbub.hub.session import Session
@@ -148,6 +151,9 @@ class Room:
             if new is None:
                 return
             frame = new
+        if not self._writers and not self._due:  # nobody is in step: nothing has to be encoded
+            self._move_on()
+            return
         shout = Shout(frame, self.known)
         self._due.append(shout)
         self._due_bytes += len(shout.payload)
@@ -212,15 +218,23 @@ class Room:
             return
         self._due = []
         self._due_bytes = 0
+        self._move_on()
+        for form, writers in list(self._writers.items()):
+            try:
+                data = form.encode(due)
+                # A copy: a write may find its reader slow, which takes it out of `writers` there and then.
+                for write in list(writers.values()) if data else ():
+                    write(data)
+            except Exception:  # a bug, but nobody may stay in step without having been told
+                log.exception("fan_out_failed", thread=self.id)
+                for session in list(writers):
+                    session.end("internal", "Telling you the news failed on our side; it was logged.", retry_after=1)
+
+    def _move_on(self) -> None:
+        """Everything known is told with this turn."""
         self.head = self.known
         for run in self.runs.values():
             run.told = run.length
-        for form, writers in list(self._writers.items()):
-            data = form.encode(due)
-            if data:
-                # A copy: a write may find its reader slow, which takes it out of `writers` there and then.
-                for write in list(writers.values()):
-                    write(data)
         if any(run.ended for run in self.runs.values()):
             self.runs = {id: run for id, run in self.runs.items() if not run.ended}
 

@@ -8,6 +8,7 @@ considered again, and runs that had not ended begin their next attempt.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ MAX_ATTEMPTS = 3
 MARK_EVERY_S = 30.0
 COMPARE_EVERY_S = 3.0
 PROMPT_BYTES = 256 << 10
+MAX_AGAIN = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Runs:
         self.assistants = {assistant.name: assistant for assistant in assistants}
         self._open: dict[str, Run] = {}
         self._ending: set[str] = set()
+        self._again: deque[Message] = deque(maxlen=MAX_AGAIN)  # questions whose run could not be stored
         self._considered: dict[tuple[str, str], int] = {}  # (thread, assistant) -> seq no crash has to look at again
         self._marked_at = self._compared_at = time.monotonic()
 
@@ -116,6 +119,8 @@ class Runs:
                 await self.begin(room, assistant.name, message.seq, depth)
             except Problem as refused:
                 log.warning("run_not_begun", thread=room.id, assistant=assistant.name, code=refused.code)
+                if refused.code in ("unavailable", "storage_full"):
+                    self._again.append(message)
 
     async def _let_in(self, room: Room, name: str, assistant: str) -> None:
         """Whoever asks an assistant brings it into the thread, as they could have done before. Raises BadRequest:
@@ -222,6 +227,7 @@ class Runs:
 
     async def start_by(self, name: str, request: frames.RunStart) -> frames.RunReply:
         """Ask an assistant for an answer to the thread as it stands."""
+        self._hub.require_pace(name)
         room = await self._hub.room_for(name, request.thread)
         known = self._hub.known(request.assistant)
         if known is None or known.name not in self.assistants:
@@ -272,9 +278,12 @@ class Runs:
         now = time.monotonic()
         if now - self._compared_at > COMPARE_EVERY_S:
             self._compared_at = now
+            again, self._again = self._again, deque(maxlen=MAX_AGAIN)
+            for message in again:
+                self.consider(message)
             for id in list(self._open):
                 self.noticed_end(id)
-        if now - self._marked_at > MARK_EVERY_S:
+        if now - self._marked_at > MARK_EVERY_S and not self._again:
             self._marked_at = now
             await self._move_marks()
 

@@ -116,6 +116,16 @@ class Session:
         return self.state is State.READY
 
     @property
+    def entering(self) -> bool:
+        """Is it being put into its member's rooms, or in them already?"""
+        return self.feed is not None or self.ready
+
+    @property
+    def fresh(self) -> bool:
+        """Has nobody introduced themselves yet?"""
+        return self.state is State.NEW and self._verb is None
+
+    @property
     def write(self) -> Callable[[bytes], None]:
         return self.door.write
 
@@ -313,6 +323,9 @@ class Session:
                 await catch_up.catch_up(self, self.hub.store, self.hub.bus)
         except Problem as failure:  # the store is away: the client comes back with its cursor
             self.end(failure.code, failure.detail, retry_after=failure.retry_after or 1)
+        except Exception:
+            log.exception("catching_up_failed", member=self.name)
+            self.end("internal", "Reading what you missed failed on our side; it was logged.", retry_after=1)
         finally:
             self._catching_up = None
 
@@ -369,9 +382,12 @@ class Session:
         if self.state is State.CLOSED:
             return
         resume = OUTSIDE[code].retry if code else False
-        self.tell([Shout(frames.Bye(code=code or "bye", reason=reason, resume=resume, retry_after=retry_after))])
-        self.lost()
-        self.door.end(code, reason)
+        bye = frames.Bye(code=code or "bye", reason=reason, resume=resume, retry_after=retry_after)
+        try:
+            self.tell([Shout(bye)])
+        finally:
+            self.lost()
+            self.door.end(code, reason)
 
     def lost(self) -> None:
         """The connection is gone."""

@@ -33,12 +33,14 @@ def look(hub: Hub, now: float) -> None:
     """One round. `now` in monotonic seconds."""
     for session, deadline in list(hub.waiting_for_hello.items()):
         if now > deadline:
+            del hub.waiting_for_hello[session]
             session.refuse_silence()
     for session, (left, since) in list(hub.slow.items()):
         waiting = session.door.unsent()
         if waiting < left:
             hub.slow[session] = (waiting, now)
         elif now - since > hub.limits.slow_s:
+            del hub.slow[session]
             session.end("slow", "You did not read for too long; resume from your cursor.", retry_after=1)
     for room in list(hub.rooms.values()):
         if room.deserted and now - room.touched > UNUSED_S:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 async def create(hub: Hub, name: str, request: frames.ThreadCreate) -> frames.ThreadFrame:
     """A new group of the caller and those they name."""
+    hub.require_pace(name)
     title = _title(request.title)
     members = [name]
     for wanted in request.members:

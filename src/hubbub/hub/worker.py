@@ -7,6 +7,7 @@ a batch ends, fails or is cancelled alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import structlog
 
@@ -45,11 +46,12 @@ class Worker:
 
     async def _answer(self, leases: list[Lease]) -> None:
         answers = [_Answer(lease) for lease in leases]
-        for answer in answers:
-            self._shout(answer.lease, RunStarted, {})
         state, error = RunState.COMPLETED, None
-        pieces = self._engine.answer([lease.task.prompt for lease in leases])
+        pieces = None
         try:
+            for answer in answers:
+                self._shout(answer.lease, RunStarted, {})
+            pieces = self._engine.answer([lease.task.prompt for lease in leases])
             async for index, piece in pieces:
                 await self._write(answers[index], piece)
                 if all(answer.over for answer in answers):
@@ -62,7 +64,8 @@ class Worker:
         finally:
             close = getattr(pieces, "aclose", None)
             if close is not None:
-                await close()
+                with contextlib.suppress(Exception):  # whatever an engine does at its end, the batch is over
+                    await close()
         for answer in answers:
             if not answer.over:
                 await self._bus.done(answer.lease, state, error)

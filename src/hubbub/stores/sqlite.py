@@ -198,12 +198,12 @@ class SqliteStore:
             if len(taken) == limit or (taken and max_bytes < 0):
                 return Page(taken, True)
             taken.append(message)
-        if not taken and self._read("SELECT 1 FROM threads WHERE id = ?", bindings[:1]).fetchone() is None:
+        if not taken and self._read_one("SELECT 1 FROM threads WHERE id = ?", bindings[:1]) is None:
             raise NotFound("There is no such thread.")
         return Page(taken, False)
 
     async def message(self, thread: str, seq: int) -> Message | None:
-        row = self._read(f"SELECT {rows.MESSAGE} FROM messages WHERE thread = ? AND seq = ?", (thread, seq)).fetchone()
+        row = self._read_one(f"SELECT {rows.MESSAGE} FROM messages WHERE thread = ? AND seq = ?", (thread, seq))
         return rows.message(row) if row else None
 
     # Members and threads
@@ -266,7 +266,7 @@ class SqliteStore:
         return rows.thread(row) if row else None
 
     async def thread(self, id: str) -> Thread | None:
-        row = self._read(f"SELECT {rows.THREAD} FROM threads WHERE id = ?", (id,)).fetchone()
+        row = self._read_one(f"SELECT {rows.THREAD} FROM threads WHERE id = ?", (id,))
         return rows.thread(row) if row else None
 
     async def update_thread(self, id: str, *, title: str | None = None, public: bool | None = None) -> Thread:
@@ -292,7 +292,7 @@ class SqliteStore:
         await self._group.write(work)
 
     async def private_thread(self, one: str, other: str) -> Thread | None:
-        row = self._read(f"SELECT {rows.THREAD} FROM threads WHERE pair = ?", (_pair(one, other),)).fetchone()
+        row = self._read_one(f"SELECT {rows.THREAD} FROM threads WHERE pair = ?", (_pair(one, other),))
         return rows.thread(row) if row else None
 
     async def threads_of(self, member: str) -> list[tuple[Thread, int]]:
@@ -389,7 +389,7 @@ class SqliteStore:
         return cast("Run | None", await self._group.write(work))
 
     async def run(self, id: str) -> Run | None:
-        row = self._read(f"SELECT {rows.RUN} FROM runs WHERE id = ?", (id,)).fetchone()
+        row = self._read_one(f"SELECT {rows.RUN} FROM runs WHERE id = ?", (id,))
         return rows.run(row) if row else None
 
     async def open_runs(self) -> list[Run]:
@@ -429,11 +429,15 @@ class SqliteStore:
 
     # The file
 
-    def _read(self, sql: str, bindings: tuple[object, ...]) -> apsw.Cursor:
+    def _read(self, sql: str, bindings: tuple[object, ...]) -> list[tuple[Any, ...]]:
         try:
-            return self._reader.execute(sql, cast(Any, bindings))
+            return self._reader.execute(sql, cast(Any, bindings)).fetchall()
         except apsw.Error as failure:
             raise outside(failure) from failure
+
+    def _read_one(self, sql: str, bindings: tuple[object, ...]) -> tuple[Any, ...] | None:
+        found = self._read(sql, bindings)
+        return found[0] if found else None
 
     def _reopen(self) -> apsw.Connection:
         self._heads.clear()

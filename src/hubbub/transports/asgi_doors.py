@@ -7,18 +7,19 @@ is full the session is told so, as a socket would.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from hubbub.core.errors import OUTSIDE, Problem
 from hubbub.core.forms import FRAMED
-from hubbub.core.framing import Splitter, prefixed
+from hubbub.core.framing import Overlong, Splitter, prefixed
 from hubbub.hub.hub import Hub
-from hubbub.hub.session import Session, State
+from hubbub.hub.session import Session
 from hubbub.transports import sse
 from hubbub.transports.origin import same_origin
 
@@ -93,7 +94,7 @@ async def serve_websocket(socket: WebSocket, hub: Hub) -> None:
 
     def hear(text: bytes | None, data: bytes | None) -> None:
         nonlocal binary
-        if session.state is State.NEW:
+        if session.fresh:
             binary = data is not None
         if text is not None:
             session.receive(text)
@@ -101,8 +102,10 @@ async def serve_websocket(socket: WebSocket, hub: Hub) -> None:
         splitter = Splitter()
         try:
             payloads = splitter.feed(data or b"")
-        except Problem as refused:
-            session.refuse(refused)
+        except Overlong as overlong:
+            for payload in overlong.before:
+                session.receive(payload)
+            session.refuse(overlong)
             return
         for payload in payloads:
             session.receive(payload)
@@ -175,24 +178,35 @@ async def serve_stream(request: Request, hub: Hub) -> Response:
         raise
     session.listen()
 
-    async def body() -> Any:
-        try:
-            yield sse.PREAMBLE
-            while True:
-                try:
-                    async with asyncio.timeout(sse.HEARTBEAT_S):
-                        data = await door.take()
-                except TimeoutError:
-                    yield sse.HEARTBEAT
-                    continue
-                if not data:
-                    return
-                yield data
-                door.taken(len(data))
-        finally:
-            session.lost()
+    async def body() -> AsyncIterator[bytes]:
+        yield sse.PREAMBLE
+        while True:
+            try:
+                async with asyncio.timeout(sse.HEARTBEAT_S):
+                    data = await door.take()
+            except TimeoutError:
+                yield sse.HEARTBEAT
+                continue
+            if not data:
+                return
+            yield data
+            door.taken(len(data))
 
-    return StreamingResponse(body(), headers={name.decode(): value.decode() for name, value in sse.HEADERS})
+    return Stream(session, body())
+
+
+class Stream(StreamingResponse):
+    """The response of an event stream; however it ends, its session does too."""
+
+    def __init__(self, session: Session, body: AsyncIterator[bytes]) -> None:
+        super().__init__(body, headers={name.decode(): value.decode() for name, value in sse.HEADERS})
+        self._session = session
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._session.lost()
 
 
 async def _both(receive: Any, send: Any, session: Session) -> None:

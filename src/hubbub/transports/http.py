@@ -206,3 +206,5 @@ class HttpPort(HttpToolsProtocol):
         self.parser = None  # type: ignore[assignment]
         self.transport.set_protocol(door)
         door.connection_made(self.transport)
+        if self.flow.write_paused:  # by an answer the client has not read yet; nobody else will tell the door
+            door.pause_writing()

@@ -7,12 +7,14 @@ writes the other. The member's cursor follows what was printed, once the socket 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 
 from hubbub.core import frames, lines
+from hubbub.core.errors import NotFound
 from hubbub.core.forms import Shout
 from hubbub.core.screen import HOLD_S, Screen
 from hubbub.hub.hub import Hub
@@ -188,11 +190,11 @@ class LineDoor(SocketDoor):
 
     def _take_held(self) -> None:
         held, self._held = self._held, []
+        if len(held) >= MAX_HELD and not self.session.stopped:
+            self.resume_reading()  # first, as the session may pause it again
         for raw in held:
             if not self.closing:
                 self._take_or_hold(raw)
-        if len(held) >= MAX_HELD > len(self._held):
-            self.resume_reading()
         if self._ended and self._at is not _At.HELLO:
             self.session.finish()
 
@@ -212,13 +214,20 @@ class LineDoor(SocketDoor):
         return self._screen.tick(time.monotonic() + HOLD_S).encode()
 
     async def settle(self) -> None:
+        if self.closing:
+            return
         self.write(self._screen.tick(time.monotonic() + HOLD_S).encode())
         for thread, seq in self._screen.take_printed().items():
-            await self._hub.store.see(thread, self.session.name, seq)
+            with contextlib.suppress(NotFound):  # they were removed from it meanwhile
+                await self._hub.store.see(thread, self.session.name, seq)
 
     def end(self, code: str, reason: str) -> None:
+        unread = self.unsent() > 0
         super().end(code, reason)
-        self._see()
+        if unread:
+            self._screen.take_printed()  # it may never arrive, so it is told again the next time
+        else:
+            self._see()
 
     # After something was shown: lines that wait have a deadline, printed ones become seen
 

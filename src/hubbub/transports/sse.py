@@ -51,7 +51,7 @@ class Plan:
 
     def resume(self) -> frames.Resume | None:
         """The cursor in `Last-Event-ID`. One nobody gave out becomes a cursor of another epoch, so the reader is
-        told to read again instead of silently missing something."""
+        told to read again instead of silently missing something; on the stream of all threads it says nothing."""
         if not self.last_event_id:
             return None
         if self.thread is not None:

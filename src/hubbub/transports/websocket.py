@@ -14,7 +14,7 @@ from hubbub.core.forms import BINARY, TEXT
 from hubbub.core.framing import MAX_FRAME_BYTES, Overlong, Splitter
 from hubbub.core.websocket import Binary, Broken, Close, Ping, Pong, Receiver, Text, close_frame, pong_frame
 from hubbub.hub.hub import Hub
-from hubbub.hub.session import Session, State
+from hubbub.hub.session import Session
 from hubbub.transports.door import SocketDoor
 
 MAX_BINARY_BYTES = MAX_FRAME_BYTES + 4
@@ -51,7 +51,7 @@ class WebSocketDoor(SocketDoor):
                 if kind is Close:
                     self.transport.close()
             elif kind is Text:
-                if self.session.state is State.NEW:
+                if self.session.fresh:
                     self.session.form = TEXT
                 self.session.receive(event.payload)  # type: ignore[union-attr]
             else:
@@ -59,7 +59,7 @@ class WebSocketDoor(SocketDoor):
 
     def _binary(self, event: Binary) -> None:
         session = self.session
-        if session.state is State.NEW:
+        if session.fresh:
             session.form = BINARY
         splitter = Splitter()
         try:
