@@ -284,3 +284,12 @@ def later():
     assert [name for _, name in ours("core.wire")] == ["app", "core.feed", "cli", "config"]
     assert [name for _, name in ours("core.wire", at_import=True)] == ["app", "core.feed", "cli"]
     assert "os.environ" in [name for _, name in uses("core.wire")]
+
+
+def test_the_picture_in_the_architecture_page_is_this_one() -> None:
+    page = (PACKAGE.parents[1] / "ARCHITECTURE.md").read_text(encoding="utf-8")
+
+    rows = [line.split("|")[2:4] for line in page.splitlines() if line.startswith("|") and line.count("|") == 4]
+    drawn = {part.strip(" `"): set(imports.replace(" ", "").split(",")) - {""} for part, imports in rows[2:]}
+
+    assert drawn == {part: set(imports) - {part} for part, imports in FLOORS.items() if part != "__init__"}
