@@ -24,6 +24,7 @@ from hubbub.core import frames, wire
 from hubbub.core.errors import OUTSIDE, BadFrame, HelloRequired, Internal, NameTaken, Problem, Unavailable
 from hubbub.core.feed import Feed
 from hubbub.core.forms import Form, Shout
+from hubbub.core.framing import Overlong, Splitter
 from hubbub.core.nouns import Message
 from hubbub.hub import catch_up, posting
 from hubbub.hub.requests import BEFORE_HELLO, VERBS, Answered, Finish, error, with_id
@@ -193,6 +194,21 @@ class Session:
             self._answer_in_order(error(wrong.problem, wrong.id))
         else:
             self.handle(request)
+
+    def receive_frames(self, message: bytes) -> None:
+        """One message that holds whole length-prefixed frames."""
+        splitter = Splitter()
+        try:
+            payloads = splitter.feed(message)
+        except Overlong as overlong:
+            for payload in overlong.before:
+                self.receive(payload)
+            self.refuse(overlong)
+            return
+        for payload in payloads:
+            self.receive(payload)
+        if splitter.unfinished or not payloads:
+            self._answer_in_order(error(BadFrame("The message ends in the middle of a length-prefixed frame."), None))
 
     def handle(self, request: frames.Request) -> None:
         """One request from the client."""

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from hubbub.core.errors import OUTSIDE, Problem
 from hubbub.core.forms import FRAMED
-from hubbub.core.framing import Overlong, Splitter, prefixed
+from hubbub.core.framing import Splitter, prefixed
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
 from hubbub.transports import sse
@@ -98,19 +98,8 @@ async def serve_websocket(socket: WebSocket, hub: Hub) -> None:
             binary = data is not None
         if text is not None:
             session.receive(text)
-            return
-        splitter = Splitter()
-        try:
-            payloads = splitter.feed(data or b"")
-        except Overlong as overlong:
-            for payload in overlong.before:
-                session.receive(payload)
-            session.refuse(overlong)
-            return
-        for payload in payloads:
-            session.receive(payload)
-        if splitter.unfinished or not payloads:
-            session.refuse_payload("The message ends in the middle of a length-prefixed frame.")
+        else:
+            session.receive_frames(data or b"")
 
     async def send(payload: bytes) -> None:
         if binary:

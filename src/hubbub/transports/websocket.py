@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from hubbub.core.errors import OUTSIDE
 from hubbub.core.forms import BINARY, TEXT
-from hubbub.core.framing import MAX_FRAME_BYTES, Overlong, Splitter
+from hubbub.core.framing import MAX_FRAME_BYTES
 from hubbub.core.websocket import Binary, Broken, Close, Ping, Pong, Receiver, Text, close_frame, pong_frame
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
@@ -58,21 +58,9 @@ class WebSocketDoor(SocketDoor):
                 self._on[kind](self, event)
 
     def _binary(self, event: Binary) -> None:
-        session = self.session
-        if session.fresh:
-            session.form = BINARY
-        splitter = Splitter()
-        try:
-            payloads = splitter.feed(event.payload)
-        except Overlong as overlong:
-            for payload in overlong.before:
-                session.receive(payload)
-            session.refuse(overlong)
-            return
-        for payload in payloads:
-            session.receive(payload)
-        if splitter.unfinished or not payloads:
-            session.refuse_payload("The message ends in the middle of a length-prefixed frame.")
+        if self.session.fresh:
+            self.session.form = BINARY
+        self.session.receive_frames(event.payload)
 
     def _ping(self, event: Ping) -> None:
         self.write(pong_frame(event.payload))
