@@ -111,15 +111,21 @@ class LoopbackGuests:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._auto: bool | None = None  # asked once, when somebody comes in elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         server = scope.get("server")
-        if scope["type"] == "lifespan" or server is None or is_loopback(server[0]) or load().guests != "auto":
+        if scope["type"] == "lifespan" or server is None or is_loopback(server[0]) or not self._guests_are_auto():
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": NOT_FROM_OUTSIDE})
         else:
             await rest.answer_problem(Unauthorized(NOT_FROM_OUTSIDE))(scope, receive, send)
+
+    def _guests_are_auto(self) -> bool:
+        if self._auto is None:
+            self._auto = load().guests == "auto"
+        return self._auto
 
 
 def page_directory() -> Path:

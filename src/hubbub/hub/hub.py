@@ -216,7 +216,7 @@ class Hub:
 
     # Who is here
 
-    def identify(self, token: str | None, user: str | None, *, claimed_by: Session | None = None) -> str:
+    def identify(self, token: str | None, user: str | None) -> str:
         """The name a caller may act under. Raises Unauthorized, NameTaken or BadRequest.
 
         A guest's name belongs to whoever is connected under it, until they leave; their token proves it.
