@@ -121,6 +121,9 @@ class Door:
         if was_full and self.session is not None:
             self.session.go_on()
 
+    def fileno(self) -> int:
+        return -1
+
     def unsent(self) -> int:
         return 0
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 
 import pytest
 
+from support.inbox import WAIT_S
 from support.lines import PROMPT
 from support.server import House, fresh
 
@@ -213,6 +215,18 @@ async def test_what_was_printed_is_not_printed_again_at_the_next_visit(house: Ho
         async with await house.nc(bob) as person:
             person.type("!check")
             assert await person.line() == "No more messages."
+
+
+async def test_what_is_printed_live_counts_as_seen(house: House) -> None:
+    ann, bob = fresh("ann"), fresh("bob")
+    async with await house.talk("framed", ann) as alice, await house.nc(bob) as person:
+        thread = await alice.group(bob)
+        ack = await alice.post(thread, "hello")
+        await person.sees("hello")
+        store = house.app.hub.store
+        async with asyncio.timeout(WAIT_S):
+            while (thread, ack["seq"]) not in [(of.id, seen) for of, seen in await store.threads_of(bob)]:
+                await alice.ask("ping")
 
 
 async def test_a_line_that_is_too_long_is_refused_and_the_next_one_is_read(house: House) -> None:

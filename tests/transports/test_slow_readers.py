@@ -82,6 +82,22 @@ async def test_others_chat_on_and_the_slow_one_gets_everything_once_and_in_order
         slow.cut()
 
 
+@pytest.mark.parametrize("kind", [*TALKERS, "stream"])
+async def test_whoever_has_one_byte_waiting_is_written_nothing_past_it(house: House, kind: str) -> None:
+    bob = fresh("bob")
+    async with await house.talk("framed", fresh("ann")) as alice:
+        async with await house.talk("text", bob) as robert:
+            token = robert.welcome["token"]
+        thread = await alice.group(bob)
+        slow = await lazy(house, kind, token)
+        [session] = house.app.hub.sessions_of(bob)
+        while not session.door.unsent():
+            await alice.post(thread, "x" * 20_000)
+        assert session.stopped
+        assert session in house.app.hub.rooms[thread].behind
+        slow.cut()
+
+
 @pytest.mark.parametrize("kind", TALKERS)
 async def test_an_answer_written_meanwhile_reaches_the_slow_one_without_a_hole(house: House, kind: str) -> None:
     bob = fresh("bob")

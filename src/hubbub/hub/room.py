@@ -26,6 +26,7 @@ from hubbub.core.forms import Form, Shout
 from hubbub.core.framing import MAX_FRAME_BYTES
 from hubbub.core.nouns import SHOWN_MEMBERS, Member, Thread
 from hubbub.core.ports import Progress
+from hubbub.hub.crowd import Crowd
 
 log = structlog.get_logger("hubbub.room")
 
@@ -69,6 +70,7 @@ class Room:
     """One thread's members and readers. Everything here is immediate; nothing waits for a reader."""
 
     __slots__ = (
+        "_crowds",
         "_due",
         "_due_bytes",
         "_feed",
@@ -76,7 +78,6 @@ class Room:
         "_loop",
         "_scheduled",
         "_so_far",
-        "_writers",
         "assistants",
         "behind",
         "ends",
@@ -105,7 +106,7 @@ class Room:
         self._fill = fill
         self._so_far = so_far
         self.ends: dict[str, frames.RunFrame] = {}  # of the runs that ended lately; their late pieces are dropped
-        self._writers: dict[Form, dict[Session, Callable[[bytes], None]]] = {}
+        self._crowds: dict[Form, Crowd] = {}  # who is in step
         self._due: list[Shout] = []
         self._due_bytes = 0
         self._scheduled = False
@@ -122,7 +123,7 @@ class Room:
 
     @property
     def deserted(self) -> bool:
-        return not (self._writers or self.behind or self._due or self.runs)
+        return not (self._crowds or self.behind or self._due or self.runs)
 
     def view(self, seen: int | None = None) -> frames.ThreadView:
         """The thread as its members see it now."""
@@ -151,7 +152,7 @@ class Room:
             if new is None:
                 return
             frame = new
-        if not self._writers and not self._due:  # nobody is in step: nothing has to be encoded
+        if not self._crowds and not self._due:  # nobody is in step: nothing has to be encoded
             self._move_on()
             return
         shout = Shout(frame, self.known)
@@ -219,15 +220,13 @@ class Room:
         self._due = []
         self._due_bytes = 0
         self._move_on()
-        for form, writers in list(self._writers.items()):
+        for form, crowd in list(self._crowds.items()):
             try:
-                data = form.encode(due)
-                # A copy: a write may find its reader slow, which takes it out of `writers` there and then.
-                for write in list(writers.values()) if data else ():
-                    write(data)
+                if data := form.encode(due):
+                    crowd.write(data)
             except Exception:  # a bug, but nobody may stay in step without having been told
                 log.exception("fan_out_failed", thread=self.id)
-                for session in list(writers):
+                for session in list(crowd):
                     session.end("internal", "Telling you the news failed on our side; it was logged.", retry_after=1)
 
     def _move_on(self) -> None:
@@ -244,21 +243,24 @@ class Room:
         """From now on the session is written everything. It must have heard exactly up to `head` and every
         `told` of `runs`."""
         self.behind.discard(session)
-        self._writers.setdefault(session.form, {})[session] = session.write
+        crowd = self._crowds.get(session.form)
+        if crowd is None:
+            crowd = self._crowds[session.form] = Crowd()
+        crowd.add(session)
 
     def step_out(self, session: Session) -> bool:
         """Stop writing to the session. Was it in step?"""
         self.behind.discard(session)
-        writers = self._writers.get(session.form)
-        if writers is None or writers.pop(session, None) is None:
+        crowd = self._crowds.get(session.form)
+        if crowd is None or not crowd.discard(session):
             return False
-        if not writers:
-            del self._writers[session.form]
+        if not crowd:
+            del self._crowds[session.form]
         return True
 
     def sessions(self) -> list[Session]:
         """Everyone who hears this room, behind or in step."""
-        return [*(session for writers in self._writers.values() for session in writers), *self.behind]
+        return [*(session for crowd in self._crowds.values() for session in crowd), *self.behind]
 
     # Members
 

@@ -54,6 +54,9 @@ class Door(Protocol):
     def write(self, data: bytes, /) -> None:
         """Send bytes, without waiting."""
 
+    def fileno(self) -> int:
+        """The socket, while bytes may be given to it past `write`; -1 if they may not."""
+
     def unsent(self) -> int:
         """How many written bytes the socket has not taken yet."""
 

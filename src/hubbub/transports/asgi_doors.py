@@ -46,6 +46,9 @@ class BufferDoor:
         if self._bytes > HIGH_WATER and self.session is not None:
             self.session.stop()
 
+    def fileno(self) -> int:
+        return -1
+
     def unsent(self) -> int:
         return self._bytes
 

@@ -88,6 +88,9 @@ class LineDoor(SocketDoor):
 
         self.write = write_and_look
 
+    def fileno(self) -> int:
+        return -1  # every write is looked at
+
     def data_received(self, data: bytes) -> None:
         if self.closing:
             return
