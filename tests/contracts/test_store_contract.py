@@ -615,6 +615,18 @@ async def test_public_threads_are_listed_oldest_first(store: Store) -> None:
     assert [thread.id for thread in await store.public_threads()] == ["c", "b"]
 
 
+async def test_heads_are_those_of_the_threads_that_exist(store: Store) -> None:
+    for id in ("garden", "empty", "deleted"):
+        await open_thread(store, "alice", id=id)
+    await post(store)
+    await post(store)
+    await post(store, thread="deleted")
+    await store.delete_thread("deleted")
+
+    assert await store.heads(["garden", "deleted", "nowhere", "empty"]) == {"garden": 2, "empty": 0}
+    assert await store.heads([]) == {}
+
+
 async def test_a_deleted_thread_is_gone_with_everything_in_it(store: Store) -> None:
     await open_thread(store, "alice", "openai", public=True)
     await open_thread(store, "alice", id="other")

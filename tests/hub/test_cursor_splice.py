@@ -9,9 +9,10 @@ import pytest
 
 from hubbub.buses.local import LocalBus
 from hubbub.core import frames
-from hubbub.core.nouns import RunState, Thread
+from hubbub.core.nouns import Draft, RunState, Thread, stamp
 from hubbub.hub import catch_up, posting, room, threads
 from hubbub.hub.hub import Hub
+from hubbub.hub.sweep import compare_heads
 from hubbub.stores.memory import MemoryStore
 from tests.hub.crowd import BadBus, Client, PausingStore, Pen, open_hub, quiet, say
 
@@ -52,6 +53,21 @@ async def test_alice_hears_what_she_missed_while_she_was_away() -> None:
         await quiet()
 
     assert heard(alice) == ["one", "two", "three", "four"]
+
+
+async def test_the_last_message_is_heard_even_when_the_bus_lost_it() -> None:
+    async with open_hub(MemoryStore(), LocalBus()) as hub:
+        alice = Client("alice")
+        await alice.connect(hub)
+        await quiet()
+        await hub.store.append(Draft(thread="lobby", sender="bob", text="hi", timestamp=stamp(0), destination="lobby"))
+        before = heard(alice) if "lobby" in alice.messages else []
+
+        await compare_heads(hub)
+        await quiet()
+
+    assert before == []
+    assert heard(alice) == ["hi"]
 
 
 async def test_a_listener_who_does_not_read_is_written_nothing_and_goes_on_where_they_stopped() -> None:

@@ -101,6 +101,9 @@ class Store(Protocol):
     async def thread(self, id: str) -> Thread | None:
         """The thread with its present head and member count."""
 
+    async def heads(self, threads: Sequence[str]) -> dict[str, int]:
+        """The newest seq of each of these threads, 0 for an empty one; a thread that does not exist is left out."""
+
     async def update_thread(self, id: str, *, title: str | None = None, public: bool | None = None) -> Thread:
         """Change what is given. Raises NotFound."""
 

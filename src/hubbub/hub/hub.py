@@ -171,7 +171,8 @@ class Hub:
         self.publish(message.thread, frames.MessageFrame(thread=message.thread, seq=message.seq, message=message))
         self.runs.consider(message)
 
-    def _fill(self, room: Room) -> None:
+    def fill(self, room: Room) -> None:
+        """Read what the store has and the bus has not brought, unless that is under way."""
         if room.id not in self._filling:
             self._filling.add(room.id)
             task = self.spawn(catch_up.fill(room, self.store))
@@ -366,7 +367,7 @@ class Hub:
         if thread is None:
             raise NotFound("There is no such thread here.")
         members = [membership.member for membership in await self.store.memberships(id)]
-        room = self.rooms[id] = Room(thread, members, fill=self._fill, so_far=self.bus.so_far)
+        room = self.rooms[id] = Room(thread, members, fill=self.fill, so_far=self.bus.so_far)
         for name in members:
             self._place(room, name)
         if thread.private:

@@ -1,4 +1,4 @@
-"""What has to be noticed sooner or later, once a second: silence, slow readers, unused rooms, ends nobody mentioned."""
+"""What has to be noticed sooner or later: silence, slow readers, unused rooms, ends and messages nobody mentioned."""
 
 from __future__ import annotations
 
@@ -18,13 +18,22 @@ UNUSED_S = 60.0
 """How long a room without readers, or the pace of somebody silent, is kept."""
 
 
+COMPARE_EVERY_S = 10.0
+COMPARE_AT_ONCE = 500
+"""Rooms asked about in one query, which takes under a millisecond."""
+
+
 async def sweep(hub: Hub) -> None:
     """Sweep until cancelled. What goes wrong once is logged, and tried again the next time."""
+    compared = time.monotonic()
     while True:
         await asyncio.sleep(EVERY_S)
         try:
             look(hub, time.monotonic())
             await hub.runs.sweep()
+            if time.monotonic() - compared >= COMPARE_EVERY_S:
+                compared = time.monotonic()
+                await compare_heads(hub)
         except Exception:
             log.exception("sweep_failed")
 
@@ -46,3 +55,15 @@ def look(hub: Hub, now: float) -> None:
         if room.deserted and now - room.touched > UNUSED_S:
             hub.close_room(room)
     hub.paces = {name: pace for name, pace in hub.paces.items() if now - pace.at < UNUSED_S}
+
+
+async def compare_heads(hub: Hub) -> None:
+    """The bus brings hints: what it lost, and nothing newer has shown to be missing, is found by asking the store."""
+    rooms = [room for room in hub.rooms.values() if not room.deserted]
+    for at in range(0, len(rooms), COMPARE_AT_ONCE):
+        some = rooms[at : at + COMPARE_AT_ONCE]
+        heads = await hub.store.heads([room.id for room in some])
+        for room in some:
+            if heads.get(room.id, 0) > room.known:
+                hub.fill(room)
+        await asyncio.sleep(0)

@@ -178,6 +178,9 @@ class MemoryStore:
         logs = [self._logs[thread] for thread in self._places.get(member, ())]
         return [(log.view(), log.seen[member]) for log in logs]
 
+    async def heads(self, threads: Sequence[str]) -> dict[str, int]:
+        return {id: len(self._logs[id].messages) for id in threads if id in self._logs}
+
     async def public_threads(self) -> list[Thread]:
         return [log.view() for log in self._logs.values() if log.thread.public]
 

@@ -269,6 +269,14 @@ class SqliteStore:
         row = self._read_one(f"SELECT {rows.THREAD} FROM threads WHERE id = ?", (id,))
         return rows.thread(row) if row else None
 
+    async def heads(self, threads: Sequence[str]) -> dict[str, int]:
+        found = self._read(
+            "SELECT id, (SELECT coalesce(max(seq), 0) FROM messages WHERE thread = threads.id) FROM threads"
+            " WHERE id IN (SELECT value FROM json_each(?))",
+            (_to_json(threads).decode(),),
+        )
+        return dict(cast("list[tuple[str, int]]", found))
+
     async def update_thread(self, id: str, *, title: str | None = None, public: bool | None = None) -> Thread:
         def work() -> Thread:
             self._head(id)
