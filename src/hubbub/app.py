@@ -106,6 +106,7 @@ class App:
             # TCP is answered already; HTTP takes half a second longer, nearly all of it to import FastAPI.
             await loop.run_in_executor(None, _import_http)
             await self._serve_http(web)
+        self._open.push_async_callback(self.hub.drain)
 
     def _store(self) -> Store:
         if self.settings.store == "memory":

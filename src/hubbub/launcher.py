@@ -21,7 +21,7 @@ from hubbub.config import Settings
 from hubbub.core.errors import BadRequest, Internal, Unavailable
 
 READY_S = 30.0
-STOP_S = 8.0
+STOP_S = 12.0
 CALM_S = 10.0
 """A part that lived this long is started again at once; one that dies sooner waits a little longer each time."""
 MAX_WAIT_S = 10.0

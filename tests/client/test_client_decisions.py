@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from hubbub.client.address import parse_address
 from hubbub.client.backoff import LONGEST_S, STEADY_S, Backoff
-from hubbub.client.decode import Shutdown, Unreadable, decode, problem_of
+from hubbub.client.decode import Unreadable, decode, problem_of
 from hubbub.client.hearing import Hearing
 from hubbub.client.ledger import Ledger
 from hubbub.client.marks import Marks
 from hubbub.core import errors, frames, wire
-from hubbub.core.errors import BadRequest, Internal, RateLimited
+from hubbub.core.errors import BadRequest, Internal, RateLimited, Shutdown
 from hubbub.core.nouns import Message
 
 

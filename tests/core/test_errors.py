@@ -27,8 +27,8 @@ CODES = [
 ]
 """docs/protocol.md: the codes of the `error` frame."""
 
-SAID_ONLY_IN_PARTING = {"slow", "shutdown"}
-"""Reasons of a `bye`; nothing a request could be refused with."""
+SAID_ONLY_IN_PARTING = {"slow"}
+"""The reason of a `bye`; nothing a request could be refused with."""
 
 
 def problems() -> list[type[Problem]]:

@@ -40,7 +40,21 @@ async def connect(at: Ports, kind: str) -> Talker:
     return await WsClient.open(at.port, binary=kind == "binary", open_timeout=5)
 
 
-class Witness:
+class Remembering:
+    """Somebody a test can wait for."""
+
+    def __init__(self) -> None:
+        self._news = asyncio.Event()  # something about it is true now that was not before
+
+    async def until(self, true: Callable[[], bool], within_s: float = 20.0) -> None:
+        """Wait until something about it is true."""
+        async with asyncio.timeout(within_s):
+            while not true():
+                self._news.clear()
+                await self._news.wait()
+
+
+class Witness(Remembering):
     """Lives in one thread. Run `live()` as a task; it reconnects until `done`.
 
     Args:
@@ -52,6 +66,7 @@ class Witness:
     def __init__(
         self, name: str, at: Ports, kinds: Iterable[str], *, thread: str = LOBBY, window: int = 8, seed: int = 0
     ) -> None:
+        super().__init__()
         self.name = name
         self.testimony = Testimony(name, keeps_order=window == 1)
         self.thread = thread
@@ -72,7 +87,6 @@ class Witness:
         self._unacked: dict[str, str] = {}  # key -> text, oldest first
         self._waiting: list[str] = []
         self._keys = itertools.count(1)
-        self._news = asyncio.Event()  # something about it is true now that was not before
         self._wanted = asyncio.Event()  # there may be something to write
 
     # What the test asks for
@@ -86,13 +100,6 @@ class Witness:
     def settled(self) -> bool:
         """Was everything it said acknowledged?"""
         return not self._waiting and not self._unacked
-
-    async def until(self, true: Callable[[], bool], within_s: float = 20.0) -> None:
-        """Wait until something about it is true."""
-        async with asyncio.timeout(within_s):
-            while not true():
-                self._news.clear()
-                await self._news.wait()
 
     # Its life
 
@@ -185,10 +192,11 @@ class Witness:
                 await self._wanted.wait()
 
 
-class StreamWitness:
+class StreamWitness(Remembering):
     """Listens to one thread over server-sent events and resumes by `Last-Event-ID`, as a browser does."""
 
     def __init__(self, name: str, at: Ports, *, thread: str = LOBBY, token: str | None = None, seed: int = 0) -> None:
+        super().__init__()
         self.name = name
         self.testimony = Testimony(name)
         self.thread = thread
@@ -222,10 +230,12 @@ class StreamWitness:
                         shown.append((frame["seq"], frame["message"]["text"]))
                     elif frame["type"] == "bye":
                         self.byes.append(frame)
+                    self._news.set()
             except (OSError, Over, EOFError, TimeoutError, Refused, ValueError, IndexError):
                 pass
             finally:
                 self.ready.clear()
+                self._news.set()
                 if self.stream is not None:
                     self.stream.cut()
             await asyncio.sleep(self._chance.uniform(0, 0.05))

@@ -59,13 +59,7 @@ class Slow(Problem):
     code = "slow"
 
 
-class Shutdown(Problem):
-    """The server is going away; it will be back."""
-
-    code = "shutdown"
-
-
-_CLASSES: dict[str, type[Problem]] = {"slow": Slow, "shutdown": Shutdown}
+_CLASSES: dict[str, type[Problem]] = {"slow": Slow}
 _CLASSES |= {
     cls.code: cls
     for cls in vars(errors).values()

@@ -112,5 +112,11 @@ class Unavailable(Problem):
     code = "unavailable"
 
 
+class Shutdown(Problem):
+    """The server is going away; it will be back."""
+
+    code = "shutdown"
+
+
 class Internal(Problem):
     code = "internal"

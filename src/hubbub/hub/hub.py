@@ -7,6 +7,7 @@ that take it; `access.py` is the one place where permission is decided.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
@@ -34,6 +35,14 @@ log = structlog.get_logger("hubbub.hub")
 
 VISITOR = "visitor"
 """Who acts when a request names nobody and guests are allowed."""
+
+DRAIN_S = 3.0
+"""How long sessions may take to get the answers they are owed when the hub stops."""
+
+BACK_AT_ONCE = 100
+LATEST_S = 10.0
+"""After a second so many sessions may come back, a tenth of a second later as many again, and so on; nobody is told to
+wait this much longer. Clients add a random part of their own."""
 
 FINISH_S = 2.0
 """How long background work may take to finish when the hub stops."""
@@ -97,6 +106,7 @@ class Hub:
         self._filling: set[str] = set()
         self._forms: dict[type[SseForm], SseForm] = {}
         self._standing: set[asyncio.Task[Any]] = set()
+        self._emptied = asyncio.Event()  # nobody is left
         self.stopping = False
         self.stopped = False
 
@@ -112,15 +122,26 @@ class Hub:
         await self.runs.start()
         self.spawn(sweep(self), standing=True)
 
-    def dismiss(self, reason: str = "The server is restarting.", retry_after: float = 1.0) -> None:
-        """Say goodbye to every session."""
+    def dismiss(self) -> None:
+        """Say goodbye to every session once it has its answers, and when to come back: not all at the same moment."""
         self.stopping = True
-        for session in list(self.sessions):
-            session.end("shutdown", reason, retry_after=retry_after)
+        for place, session in enumerate([*self.sessions, *self.waiting_for_hello]):
+            session.dismiss("The server is restarting.", 1 + min(LATEST_S, place // BACK_AT_ONCE / 10))
 
-    async def stop(self, reason: str = "The server is restarting.", retry_after: float = 1.0) -> None:
+    async def drain(self) -> None:
+        """Let everybody go who can, and nobody in."""
+        self.dismiss()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_S):
+                while self.sessions:
+                    self._emptied.clear()
+                    await self._emptied.wait()
+
+    async def stop(self) -> None:
         """Say goodbye to every session and finish what was begun."""
-        self.dismiss(reason, retry_after)
+        self.stopping = True
+        for session in [*self.sessions, *self.waiting_for_hello]:
+            session.end("shutdown", "The server is restarting.", retry_after=1)
         await self.runs.stop()
         brief = self._tasks - self._standing
         if brief:
@@ -322,6 +343,8 @@ class Hub:
         self.waiting_for_hello.pop(session, None)
         self.slow.pop(session, None)
         self.sessions.discard(session)
+        if not self.sessions:
+            self._emptied.set()
         for room in session.rooms.values():
             room.step_out(session)
         session.rooms = {}

@@ -12,7 +12,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from hubbub.core import frames
-from hubbub.core.errors import NameTaken, Problem
+from hubbub.core.errors import NameTaken, Problem, Shutdown
 from hubbub.core.forms import Shout
 from hubbub.core.framing import MAX_FRAME_BYTES
 from hubbub.hub import posting, threads
@@ -30,6 +30,13 @@ FINISH_S = 5.0
 
 class Finish(frames.Request, frozen=True, kw_only=True):
     """The client has said all it will, but still listens."""
+
+
+class Leave(frames.Request, frozen=True, kw_only=True):
+    """The server goes away; what was asked before is answered first."""
+
+    reason: str
+    retry_after: float
 
 
 class Answered(frames.Request, frozen=True, kw_only=True):
@@ -57,6 +64,8 @@ def with_id(frame: Any, id: str | int | None) -> Any:
 
 async def _hello(session: Session, request: frames.Hello) -> frames.Welcome | None:
     hub = session.hub
+    if hub.stopping:
+        raise Shutdown("The server is restarting.", retry_after=1)
     if session.name:
         raise NameTaken(f"This connection speaks as '{session.name}' already; open another one.")
     views = await session.begin(hub.identify(request.token, request.user), request.threads, request.resume)
@@ -131,6 +140,10 @@ async def _finish(session: Session, request: Finish) -> None:
         _bye(session, frames.ByeSend())
 
 
+def _leave(session: Session, request: Leave) -> None:
+    session.end("shutdown", request.reason, retry_after=request.retry_after)
+
+
 def _answered(session: Session, request: Answered) -> None:
     session.tell([Shout(request.frame)])
 
@@ -142,6 +155,7 @@ def _hub_verb(verb: Callable[..., Any]) -> Callable[[Session, Any], Any]:
 VERBS: dict[type[frames.Request], Callable[[Session, Any], Any]] = {
     Answered: _answered,
     Finish: _finish,
+    Leave: _leave,
     frames.Hello: _hello,
     frames.MessageSend: _not_yet,
     frames.ThreadCreate: _hub_verb(threads.create),
@@ -162,5 +176,5 @@ VERBS: dict[type[frames.Request], Callable[[Session, Any], Any]] = {
 }
 """What every request does."""
 
-BEFORE_HELLO = frozenset({_hello, _bye, _finish, _answered})
+BEFORE_HELLO = frozenset({_hello, _bye, _finish, _leave, _answered})
 """What state NEW allows; anything else is refused by the session."""

@@ -27,7 +27,7 @@ from hubbub.core.forms import Form, Shout
 from hubbub.core.framing import Overlong, Splitter
 from hubbub.core.nouns import Message
 from hubbub.hub import catch_up, posting
-from hubbub.hub.requests import BEFORE_HELLO, VERBS, Answered, Finish, error, with_id
+from hubbub.hub.requests import BEFORE_HELLO, VERBS, Answered, Finish, Leave, error, with_id
 from hubbub.hub.room import Room
 
 if TYPE_CHECKING:
@@ -395,6 +395,13 @@ class Session:
     def refuse_silence(self) -> None:
         """No hello came in time."""
         self.end("hello_required", "No hello came in time.", retry_after=0)
+
+    def dismiss(self, reason: str, retry_after: float) -> None:
+        """The server goes away: answer what was asked, then end. Who does not read is not waited for."""
+        if self.stopped or self.fresh:
+            self.end("shutdown", reason, retry_after=retry_after)
+        else:
+            self.handle(Leave(reason=reason, retry_after=retry_after))
 
     def end(self, code: str, reason: str, *, retry_after: float = 0.0) -> None:
         """Say `bye` and close. The client may resume unless it was refused."""

@@ -1,0 +1,120 @@
+"""SIGTERM under load: what was asked is answered, everybody is told when to come back, and the exit is clean."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from support.checker import check
+from support.process import Server, running
+from support.server import serving
+from support.talkers import FramedClient, to
+from support.witness import LOBBY, StreamWitness, Witness, stored_log
+
+KINDS = (["framed"], ["text"], ["binary"], ["framed", "text", "binary"])
+SOON_S = 10.0
+"""The promise is 30 s. Half of that is for machines slower than any we know."""
+
+
+@pytest.mark.parametrize("cycles", [10, pytest.param(200, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+async def test_sigterm_under_load_answers_what_was_asked_and_tells_everyone_when_to_come_back(
+    tmp_path: Path, cycles: int
+) -> None:
+    chance = Random(cycles)
+    async with running(tmp_path / "home") as server:
+        people = [
+            Witness(f"person{i}", server, kinds, window=1 if i % 2 else 8, seed=i) for i, kinds in enumerate(KINDS)
+        ]
+        listener = StreamWitness("listener", server)
+        listener.testimony.began[LOBBY] = 0
+        tasks = [asyncio.create_task(one.live()) for one in [*people, listener]]
+        for one in [*people, listener]:
+            await asyncio.wait_for(one.ready.wait(), 10)
+        for cycle in range(cycles):
+            stalled = await readers_that_do_not_read(server, 4)
+            for n in range(60):
+                for person in people:
+                    person.say(f"{person.name} {cycle} {n} {'x' * 2000}")
+            acked = people[0].testimony.acked.setdefault(LOBBY, {})
+            wanted = len(acked) + chance.randrange(1, 60)
+            await people[0].until(lambda acked=acked, wanted=wanted: len(acked) >= wanted)  # type: ignore[misc]
+            here = [one for one in [*people, listener] if one.ready.is_set()]
+            goodbyes = {one.name: len(one.byes) for one in here}
+            began = time.monotonic()
+            assert await server.stop() == 0, server.said[-2000:]
+            assert time.monotonic() - began < SOON_S
+            for one in here:
+                await one.until(lambda one=one: not one.ready.is_set(), 5)  # type: ignore[misc]
+                bye = one.byes[goodbyes[one.name]]
+                assert bye["code"] == "shutdown"
+                assert bye["resume"] is True
+                assert 0 < bye["retry_after"] <= 11
+            for writer in stalled:
+                writer.transport.abort()
+            await server.start()
+        for person in people:
+            await person.until(lambda person=person: person.settled, 30)  # type: ignore[misc]
+        head = max(max(person.testimony.acked[LOBBY].values()) for person in people)
+        for one in people:
+            await one.until(lambda one=one: one.cursor == head)  # type: ignore[misc]
+        await listener.until(lambda: listener.cursor == head)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await server.kill()
+        assert "Traceback" not in server.said
+
+    log = await stored_log(tmp_path / "home" / "hubbub.db")
+    assert check([one.testimony for one in [*people, listener]], {LOBBY: log}) == []
+    assert len(log) == cycles * 60 * len(people)
+
+
+async def readers_that_do_not_read(server: Server, count: int) -> list[asyncio.StreamWriter]:
+    """Streams of the lobby that ask and then never read."""
+    writers = []
+    for n in range(count):
+        sock = await to(server.port, 2048)
+        _, writer = await asyncio.open_connection(sock=sock, limit=1024)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(f"GET /api/threads/lobby/events?user=stalled{n} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+        writers.append(writer)
+    return writers
+
+
+async def test_what_was_asked_before_the_signal_is_answered_before_the_goodbye(tmp_path: Path) -> None:
+    async with running(tmp_path / "home") as server:
+        alice = await FramedClient.open(server.tcp_port)
+        await alice.hello("alice")
+        for n in range(50):
+            await alice.send("message.send", thread="lobby", text=str(n), id=n)
+        await alice.send("ping", id="last")
+        assert (await alice.take("ack", id=0))["seq"] == 1
+        assert await server.stop() == 0
+        heard = await alice.drain()
+
+    acks = [frame["id"] for frame in heard if frame["type"] == "ack"]
+    assert acks == list(range(50))
+    kinds = [frame["type"] for frame in heard]
+    assert kinds.index("pong") < kinds.index("bye") == len(kinds) - 1
+
+
+async def test_who_comes_while_the_server_goes_is_told_when_to_come_back(tmp_path: Path) -> None:
+    async with serving(tmp_path / "home") as house, await house.connect("framed") as alice:
+        house.app.hub.stopping = True
+        refused = await alice.ask("hello", user="alice")
+        house.app.hub.stopping = False
+
+    assert (refused["type"], refused["code"], refused["retry_after"]) == ("error", "shutdown", 1)
+
+
+async def test_a_crowd_is_not_told_to_come_back_at_the_same_moment(tmp_path: Path) -> None:
+    async with serving(tmp_path / "home") as house:
+        crowd = [await house.talk("framed", f"member{n}") for n in range(250)]
+        await house.app.hub.drain()
+        waits = [(await one.take("bye"))["retry_after"] for one in crowd]
+
+    assert sorted(waits) == [1.0] * 100 + [1.1] * 100 + [1.2] * 50
