@@ -1,4 +1,4 @@
-"""`kill -9` under load, over three transports at once: nothing acknowledged is lost, nothing is shown that is not kept."""
+"""`kill -9` under load, over three transports at once: nothing acknowledged is lost, nothing shown is not kept."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 
 @dataclass
@@ -76,7 +77,7 @@ def _check_thread(thread: str, log: list[tuple[int, str, str]], testimonies: lis
                 wrong("lost", f"{text!r} was acknowledged to {one.name} as {seq}; there is {texts.get(seq)!r}")
         if one.keeps_order:
             numbers = [places[text] for text in one.sent.get(thread, ()) if text in places]
-            for before, after in zip(numbers, numbers[1:], strict=False):
+            for before, after in pairwise(numbers):
                 if after < before:
                     wrong("reordered", f"{one.name}'s {texts[after]!r} stands before its earlier {texts[before]!r}")
         wrongs += _check_reader(thread, one, texts)
