@@ -32,16 +32,17 @@ FLOORS: dict[str, tuple[str, ...]] = {
     # Roof: builds everything, owns lifetimes, alone reads the environment.
     "config": ("core",),
     "process": ("core", "config"),
-    "app": ("core", "stores", "buses", "engines", "hub", "transports", "compat", "config", "asgi"),
+    "upkeep": ("core", "stores", "config", "process"),
+    "app": ("core", "stores", "buses", "engines", "hub", "transports", "compat", "config", "process", "asgi"),
     "asgi": ("core", "stores", "buses", "engines", "hub", "transports", "compat", "config", "app"),
     "launcher": ("core", "apps", "config", "process", "app"),
-    "cli": ("core", "client", "apps", "config", "process", "app", "launcher", "cli"),
+    "cli": ("core", "client", "apps", "config", "process", "upkeep", "app", "launcher", "cli"),
     "__main__": ("core", "cli"),
     "__init__": (),
 }
 """Each part of the package, and the parts it may import. Everybody may read `hubbub.__version__`."""
 
-ROOF = ("config", "process", "app", "asgi", "launcher", "cli", "__main__")
+ROOF = ("config", "process", "upkeep", "app", "asgi", "launcher", "cli", "__main__")
 MAX_LINES = 500
 
 

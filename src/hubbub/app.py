@@ -10,9 +10,7 @@ import asyncio
 import contextlib
 import errno
 import importlib
-import os
 import socket
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +19,13 @@ import structlog
 from hubbub import __version__
 from hubbub.buses.local import LocalBus
 from hubbub.config import Settings
-from hubbub.core.errors import BadRequest, Unavailable
+from hubbub.core.errors import BadRequest
 from hubbub.core.ports import Engine, Store
 from hubbub.hub.auth import Auth, load_key
 from hubbub.hub.hub import Hub, Limits
 from hubbub.hub.runs import Assistant
 from hubbub.hub.worker import Worker
+from hubbub.process import prepare_home
 from hubbub.transports.tcp import Threshold
 
 if TYPE_CHECKING:
@@ -113,9 +112,9 @@ class App:
             from hubbub.stores.memory import MemoryStore
 
             return MemoryStore()
-        from hubbub.stores.sqlite import SqliteStore
+        from hubbub.stores.sqlite import DATABASE, SqliteStore
 
-        return SqliteStore(self.settings.home / "hubbub.db")
+        return SqliteStore(self.settings.home / DATABASE)
 
     def _demo(self) -> Engine:
         from hubbub.engines.demo import DemoEngine
@@ -188,19 +187,6 @@ class App:
 def _import_http() -> None:
     for module in ("uvicorn", "hubbub.asgi", "hubbub.transports.http"):
         importlib.import_module(module)
-
-
-def prepare_home(home: Path) -> None:
-    """Make the home directory, for its owner only. Raises Unavailable with what to do."""
-    try:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not os.access(home, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "not writable")
-    except OSError as failure:
-        raise Unavailable(
-            f"The directory {home} cannot be used for the data ({failure.strerror}). "
-            "Choose another with --home or HUBBUB_HOME."
-        ) from None
 
 
 def listening(host: str, port: int, setting: str) -> socket.socket:

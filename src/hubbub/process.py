@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any, TypeVar
 
 import structlog
 
 from hubbub.config import Settings
+from hubbub.core.errors import Unavailable
 
 T = TypeVar("T")
 
@@ -31,9 +34,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def until_told_to_stop(lifeline_fd: int | None = None, work: Coroutine[Any, Any, Any] | None = None) -> None:
+async def until_told_to_stop(lifeline_fd: int | None = None, work: Coroutine[Any, Any, Any] | None = None) -> bool:
     """Wait for SIGINT or SIGTERM, or until whoever holds the other end of the lifeline is gone. `work` runs
-    meanwhile; its failure, or its end, ends the waiting too."""
+    meanwhile; its failure, or its end, ends the waiting too. Was it told?"""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -49,12 +52,26 @@ async def until_told_to_stop(lifeline_fd: int | None = None, work: Coroutine[Any
     await asyncio.gather(*pending, return_exceptions=True)
     for task in done:
         task.result()
+    return told.is_set()
 
 
 def _cut(loop: asyncio.AbstractEventLoop, lifeline_fd: int, told: asyncio.Event) -> None:
     if not os.read(lifeline_fd, 64):
         loop.remove_reader(lifeline_fd)
         told.set()
+
+
+def prepare_home(home: Path) -> None:
+    """Make the home directory, for its owner only. Raises Unavailable with what to do."""
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(home, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, "not writable")
+    except OSError as failure:
+        raise Unavailable(
+            f"The directory {home} cannot be used for the data ({failure.strerror}). "
+            "Choose another with --home or HUBBUB_HOME."
+        ) from None
 
 
 def set_up_logging(settings: Settings) -> None:

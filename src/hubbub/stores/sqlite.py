@@ -29,9 +29,12 @@ from hubbub.core.nouns import (
     message_id,
 )
 from hubbub.core.ports import Page
-from hubbub.stores import sqlite_file
+from hubbub.stores import backup, sqlite_file
 from hubbub.stores import sqlite_rows as rows
 from hubbub.stores.group_commit import SLOW_S, GroupCommit, outside
+
+DATABASE = "hubbub.db"
+"""The file's name in the home directory."""
 
 MAX_MARKS = 50_000
 
@@ -59,6 +62,7 @@ class SqliteStore:
             undo.callback(self._lock.close)
             self._lock.take()
             try:
+                backup.take_in(self.path)
                 self._writer = sqlite_file.connect(self.path)
                 undo.callback(lambda: self._writer.close())
                 sqlite_file.migrate(self._writer, self.path)

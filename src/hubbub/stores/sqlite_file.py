@@ -65,16 +65,21 @@ def connect(path: Path) -> apsw.Connection:
     return db
 
 
+def migrations() -> list[tuple[int, str]]:
+    """Every step of the schema: its number and its statements, ascending."""
+    return sorted(
+        (int(file.name.partition("_")[0]), file.read_text(encoding="utf-8"))
+        for file in resources.files("hubbub.stores").joinpath("migrations").iterdir()
+        if file.name.endswith(".sql")
+    )
+
+
 def migrate(db: apsw.Connection, path: Path) -> None:
     """Bring the file up to date, each step in a transaction with its number, so that a kill leaves a whole one.
 
     Raises Unavailable: the file is of a newer version.
     """
-    steps = sorted(
-        (int(file.name.partition("_")[0]), file.read_text(encoding="utf-8"))
-        for file in resources.files("hubbub.stores").joinpath("migrations").iterdir()
-        if file.name.endswith(".sql")
-    )
+    steps = migrations()
     version = cast(int, db.pragma("user_version"))
     if version > steps[-1][0]:
         raise Unavailable(
