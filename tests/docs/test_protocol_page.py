@@ -117,10 +117,12 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "sends of one connection waiting for the disk": (session.MAX_IN_FLIGHT,),
     "time to say hello": (hub.Limits().hello_s,),
     "time for a slow reader to make progress": (hub.Limits().slow_s,),
+    "time for a frame to arrive whole": (hub.Limits().frame_s,),
     "time to give a name in line mode": (tcp.NAME_S,),
     "a line in line mode": (lines.MAX_LINE_BYTES,),
     "the head of an HTTP request": (http.MAX_HEAD_BYTES,),
     "time for the head of an HTTP request": (http.HEAD_S,),
+    "time for the body of an HTTP request": (http.BODY_S,),
     "retry: of an event stream": (sse.RETRY_MS,),
     "silence on an event stream": (sse.HEARTBEAT_S,),
 }

@@ -25,7 +25,7 @@ class HoldingStore(MemoryStore):
 
     async def _append_later(self, draft: Draft) -> Message:
         await self.release.wait()
-        return await super(HoldingStore, self).append(draft)
+        return await super().append(draft)
 
 
 async def test_a_send_that_is_being_stored_is_acknowledged_before_the_goodbye() -> None:

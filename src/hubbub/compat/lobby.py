@@ -134,7 +134,9 @@ class LobbyDoor(SocketDoor):
                 self.hang_up()
 
     def data_received(self, data: bytes) -> None:
-        for event in self._receiver.feed(data):
+        events = self._receiver.feed(data)
+        self.session.waits(self._receiver.unfinished, bool(events))
+        for event in events:
             if self.closing:
                 if isinstance(event, Close):
                     self.transport.close()

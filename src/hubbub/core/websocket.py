@@ -120,6 +120,11 @@ class Receiver:
         self._tail = b""  # an unfinished header or control frame, at most 130 bytes
         self._over = False
 
+    @property
+    def unfinished(self) -> bool:
+        """Has a message, or the head of a frame, begun that is not yet complete?"""
+        return self._message is not None or bool(self._tail)
+
     def feed(self, data: bytes) -> list[Event]:
         """Take what the socket gave, cut anywhere, and return what it completes, in order.
 

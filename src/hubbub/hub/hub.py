@@ -59,6 +59,7 @@ class Limits:
     send_burst: float = 40.0
     hello_s: float = 10.0
     slow_s: float = 10.0
+    frame_s: float = 30.0
     history_turns: int = 10  # messages an assistant is shown
 
 
@@ -98,6 +99,7 @@ class Hub:
         self.sessions: set[Session] = set()
         self.waiting_for_hello: dict[Session, float] = {}  # until when, in monotonic seconds
         self.slow: dict[Session, tuple[int, float]] = {}  # bytes not taken yet, since when
+        self.unfinished: dict[Session, float] = {}  # have sent the beginning of a frame, since when
         self._here: dict[str, _Here] = {}
         self.paces: dict[str, Pace] = {}  # of whoever sent something lately
         self._places: dict[str, dict[Room, None]] = {}  # the open rooms each member is in
@@ -342,6 +344,7 @@ class Hub:
         """The session is gone. Safe to call for one that never entered."""
         self.waiting_for_hello.pop(session, None)
         self.slow.pop(session, None)
+        self.unfinished.pop(session, None)
         self.sessions.discard(session)
         if not self.sessions:
             self._emptied.set()

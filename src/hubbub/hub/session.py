@@ -79,7 +79,6 @@ class Session:
         "_catching_up",
         "_drained",
         "_in_flight",
-        "_reading_paused",
         "_verb",
         "_waiting",
         "claims",
@@ -89,6 +88,7 @@ class Session:
         "hub",
         "name",
         "only",
+        "reading_paused",
         "resets",
         "rooms",
         "state",
@@ -112,7 +112,7 @@ class Session:
         self._verb: Future[Any] | None = None
         self._catching_up: asyncio.Task[None] | None = None
         self._drained: Future[None] | None = None
-        self._reading_paused = False
+        self.reading_paused = False
         hub.waiting_for_hello[self] = time.monotonic() + (hub.limits.hello_s if hello_s is None else hello_s)
 
     @property
@@ -213,6 +213,14 @@ class Session:
         if splitter.unfinished or not payloads:
             self._answer_in_order(error(BadFrame("The message ends in the middle of a length-prefixed frame."), None))
 
+    def waits(self, unfinished: bool, progressed: bool) -> None:
+        """After every piece of what the client sends: does it end inside a frame, and did it complete one?"""
+        if not unfinished:
+            if self in self.hub.unfinished:
+                del self.hub.unfinished[self]
+        elif self.state is not State.CLOSED and (progressed or self not in self.hub.unfinished):
+            self.hub.unfinished[self] = time.monotonic()
+
     def handle(self, request: frames.Request) -> None:
         """One request from the client."""
         if self.state is State.CLOSED:
@@ -220,8 +228,8 @@ class Session:
         if self._waiting is None:
             self._waiting = deque()
         self._waiting.append(request)
-        if len(self._waiting) > MAX_WAITING and not self._reading_paused:
-            self._reading_paused = True
+        if len(self._waiting) > MAX_WAITING and not self.reading_paused:
+            self.reading_paused = True
             self.door.pause_reading()
         self._advance()
 
@@ -262,8 +270,8 @@ class Session:
                 self._begin(request)
         if not waiting:
             self._waiting = None
-        if self._reading_paused and not waiting and not self.stopped and self.state is not State.CLOSED:
-            self._reading_paused = False
+        if self.reading_paused and not waiting and not self.stopped and self.state is not State.CLOSED:
+            self.reading_paused = False
             self.door.resume_reading()
 
     def _send(self, request: frames.MessageSend, room: Room | None) -> None:
@@ -370,8 +378,8 @@ class Session:
                 self.feed.threads[room.id] = room.head
                 for id, run in room.runs.items():
                     self.feed.runs[id] = (run.attempt, run.told)
-        if not self._reading_paused:
-            self._reading_paused = True
+        if not self.reading_paused:
+            self.reading_paused = True
             self.door.pause_reading()
 
     def go_on(self) -> None:

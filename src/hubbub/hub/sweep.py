@@ -51,6 +51,12 @@ def look(hub: Hub, now: float) -> None:
         elif now - since > hub.limits.slow_s:
             del hub.slow[session]
             session.end("slow", "You did not read for too long; resume from your cursor.", retry_after=1)
+    for session, since in list(hub.unfinished.items()):
+        if session.reading_paused:  # it is not the client who keeps the rest back
+            hub.unfinished[session] = now
+        elif now - since > hub.limits.frame_s:
+            del hub.unfinished[session]
+            session.end("slow", f"A frame did not arrive whole within {hub.limits.frame_s:g} s.", retry_after=1)
     for room in list(hub.rooms.values()):
         if room.deserted and now - room.touched > UNUSED_S:
             hub.close_room(room)

@@ -28,6 +28,8 @@ MAX_HEAD_BYTES = 16 << 10
 TOO_LONG = f"The request head is longer than {MAX_HEAD_BYTES} bytes."
 HEAD_S = 10.0
 """How long a request's headers may take to arrive."""
+BODY_S = 30.0
+"""How long the body behind them may take."""
 
 Upgrade = Callable[[Hub, str, str | None, set[Any]], asyncio.Protocol | None]
 """Gives the door for a WebSocket: the hub, its path, the bearer's token, where to be registered for shutdown."""
@@ -48,6 +50,7 @@ class HttpPort(HttpToolsProtocol):
     _head_bytes = 0
     _head_size = 0
     _head_timer: asyncio.TimerHandle | None = None
+    _body_timer: asyncio.TimerHandle | None = None
     _ours: sse.Plan | Problem | None = None  # what a request uvicorn is not to see asks for
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -56,6 +59,7 @@ class HttpPort(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._forget_head()
+        self._forget_body()
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -84,7 +88,7 @@ class HttpPort(HttpToolsProtocol):
         elif self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
             self._refuse(431, TOO_LONG)
 
-    # The head: bounded in bytes and in time. Once a request is ours, uvicorn sees nothing behind it either.
+    # Head and body: bounded in bytes and in time. Once a request is ours, uvicorn sees nothing behind it either.
 
     def on_message_begin(self) -> None:
         if self._ours is not None:
@@ -102,6 +106,14 @@ class HttpPort(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+    def _await_body(self) -> None:
+        self._body_timer = self.loop.call_later(BODY_S, self._refuse, 408, "The request did not arrive in time.")
+
+    def _forget_body(self) -> None:
+        if self._body_timer is not None:
+            self._body_timer.cancel()
+            self._body_timer = None
 
     def on_url(self, url: bytes) -> None:
         if self._ours is None:
@@ -131,6 +143,8 @@ class HttpPort(HttpToolsProtocol):
                 except Problem as refused:
                     self._ours = refused
                 return
+        if not self.parser.should_upgrade():
+            self._await_body()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -138,6 +152,7 @@ class HttpPort(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._forget_body()
         if self._ours is None:
             super().on_message_complete()
 

@@ -73,6 +73,7 @@ class FramedDoor(SocketDoor):
             return
         for payload in payloads:
             self.session.receive(payload)
+        self.session.waits(self._splitter.unfinished, bool(payloads))
 
     def finish(self) -> None:
         if self._splitter.unfinished:

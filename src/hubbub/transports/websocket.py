@@ -45,8 +45,10 @@ class WebSocketDoor(SocketDoor):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        progressed = False
         for event in self._receiver.feed(data):
             kind = type(event)
+            progressed |= kind is Text or kind is Binary
             if self.closing:
                 if kind is Close:
                     self.transport.close()
@@ -56,6 +58,7 @@ class WebSocketDoor(SocketDoor):
                 self.session.receive(event.payload)  # type: ignore[union-attr]
             else:
                 self._on[kind](self, event)
+        self.session.waits(self._receiver.unfinished, progressed)
 
     def _binary(self, event: Binary) -> None:
         if self.session.fresh:
