@@ -14,7 +14,7 @@ from hubbub.hub import catch_up, posting, room, threads
 from hubbub.hub.hub import Hub
 from hubbub.hub.sweep import compare_heads
 from hubbub.stores.memory import MemoryStore
-from tests.hub.crowd import BadBus, Client, PausingStore, Pen, open_hub, quiet, say
+from tests.hub.crowd import LINES, BadBus, Client, PausingStore, Pen, open_hub, quiet, say
 
 PEOPLE = ("alice", "bob", "carol", "dave")
 PLACES = ("lobby", "garden")
@@ -431,3 +431,31 @@ async def test_whoever_is_written_to_while_they_come_in_hears_it() -> None:
 
             private = [thread.id for thread, _ in await store.threads_of(bob.name) if thread.private]
             assert heard(bob, private[0]) == ["while you came"]
+
+
+@pytest.mark.parametrize("where", ["shouting", "writing"])
+async def test_a_bug_in_fan_out_leaves_nobody_in_step_who_was_not_told(
+    where: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def bug(*_: object) -> bytes:
+        raise RuntimeError("a bug")
+
+    async with open_hub(MemoryStore(), LocalBus()) as hub:
+        alice = Client("alice")
+        await alice.connect(hub)
+        await quiet()
+        with monkeypatch.context() as broken:
+            if where == "shouting":
+                broken.setattr(room, "Shout", bug)
+            else:
+                broken.setattr(LINES, "encode", bug)
+            await say(hub, "one", "bob")
+            await quiet()
+        ended = alice.door.ended
+        alice.disconnect()
+        await alice.connect(hub)
+        await say(hub, "two", "bob")
+        await quiet()
+
+    assert ended == "internal"
+    assert heard(alice) == ["one", "two"]

@@ -187,7 +187,10 @@ class Hub:
     def _hear(self, event: Event) -> None:
         room = self.rooms.get(event.thread)
         if room is not None:
-            room.shout(event.frame)
+            try:
+                room.shout(event.frame)
+            except Exception:
+                room.failed(room.sessions())
 
     def posted(self, message: Message) -> None:
         """A message was committed: shout it, and see whether an assistant has to answer."""

@@ -224,10 +224,14 @@ class Room:
             try:
                 if data := form.encode(due):
                     crowd.write(data)
-            except Exception:  # a bug, but nobody may stay in step without having been told
-                log.exception("fan_out_failed", thread=self.id)
-                for session in list(crowd):
-                    session.end("internal", "Telling you the news failed on our side; it was logged.", retry_after=1)
+            except Exception:
+                self.failed(list(crowd))
+
+    def failed(self, sessions: list[Session]) -> None:
+        """Called where an exception was caught: a bug, but nobody may stay in step without having been told."""
+        log.exception("fan_out_failed", thread=self.id)
+        for session in sessions:
+            session.end("internal", "Telling you the news failed on our side; it was logged.", retry_after=1)
 
     def _move_on(self) -> None:
         """Everything known is told with this turn."""
