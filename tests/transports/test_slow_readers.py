@@ -98,7 +98,7 @@ async def test_whoever_has_one_byte_waiting_is_written_nothing_past_it(house: Ho
             token = robert.welcome["token"]
         thread = await alice.group(bob)
         slow = await lazy(house, kind, token)
-        [session] = house.app.hub.sessions_of(bob)
+        [session] = house.app.hub.people.sessions_of(bob)
         while not session.door.unsent():
             await alice.post(thread, "x" * 20_000)
         assert session.stopped

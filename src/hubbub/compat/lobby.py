@@ -68,7 +68,7 @@ class Guest:
         """Enter the lobby as `user`. Raises the Problem that says why not."""
         hub = self.session.hub
         lobby = await hub.room(LOBBY)
-        name = hub.identify(token, user)  # with nothing to wait for before it is claimed
+        name = hub.people.identify(token, user)  # with nothing to wait for before it is claimed
         self._form.user = name
         await self.session.begin(name, [LOBBY], frames.Resume(threads={LOBBY: lobby.known}))
         self.session.listen()

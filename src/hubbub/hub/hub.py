@@ -10,31 +10,27 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
 from hubbub.core import frames, names
-from hubbub.core.errors import NameTaken, NotFound, Problem, RateLimited, Unauthorized
+from hubbub.core.errors import NotFound, Problem
 from hubbub.core.feed import Feed
 from hubbub.core.forms import Shout, SseForm
 from hubbub.core.nouns import LOBBY, SHOWN_MEMBERS, Kind, Member, Membership, Message, Thread, stamp
-from hubbub.core.pace import Pace
 from hubbub.core.ports import Bus, Event, Store
 from hubbub.hub import access, catch_up
 from hubbub.hub.access import Need
 from hubbub.hub.auth import Auth
+from hubbub.hub.people import People
 from hubbub.hub.room import Room, bounded
 from hubbub.hub.runs import Assistant, Runs
 from hubbub.hub.session import Session
 from hubbub.hub.sweep import sweep
 
 log = structlog.get_logger("hubbub.hub")
-
-VISITOR = "visitor"
-"""Who acts when a request names nobody and guests are allowed."""
 
 DRAIN_S = 3.0
 """How long sessions may take to get the answers they are owed when the hub stops."""
@@ -47,9 +43,6 @@ wait this much longer. Clients add a random part of their own."""
 FINISH_S = 2.0
 """How long background work may take to finish when the hub stops."""
 
-MAX_ALIKE = 2000
-"""Names that are compared with a misspelt one; comparing takes about 20 µs each."""
-
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -61,15 +54,6 @@ class Limits:
     slow_s: float = 10.0
     frame_s: float = 30.0
     history_turns: int = 10  # messages an assistant is shown
-
-
-@dataclass(slots=True)
-class _Here:
-    """A member as far as this process knows them."""
-
-    sessions: dict[Session, None] = field(default_factory=dict)
-    claims: int = 0  # sessions that hold the name, so that nobody else may use it without its token
-    announced: bool = False  # were the others told that they are here?
 
 
 class Hub:
@@ -92,16 +76,14 @@ class Hub:
         self.limits = limits or Limits()
         self.clock = clock
         self.version = version
-        self.members: dict[str, Member] = {}  # by key
         self.rooms: dict[str, Room] = {}
         self.runs: Runs = Runs(self, assistants)
+        self.people = People(auth, self.limits, self.runs.assistants)
         self._private: dict[tuple[str, str], Room] = {}  # open private rooms, by (one key, other key)
         self.sessions: set[Session] = set()
         self.waiting_for_hello: dict[Session, float] = {}  # until when, in monotonic seconds
         self.slow: dict[Session, tuple[int, float]] = {}  # bytes not taken yet, since when
         self.unfinished: dict[Session, float] = {}  # have sent the beginning of a frame, since when
-        self._here: dict[str, _Here] = {}
-        self.paces: dict[str, Pace] = {}  # of whoever sent something lately
         self._places: dict[str, dict[Room, None]] = {}  # the open rooms each member is in
         self._loading: dict[str, asyncio.Task[Room]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -117,7 +99,7 @@ class Hub:
     async def start(self) -> None:
         """Read what must be known at once, take up the runs that were interrupted, begin to sweep."""
         for member in await self.store.members():
-            self.members[names.key(member.name)] = member
+            self.people.remember(member)
         if await self.store.thread(LOBBY) is None:
             await self.store.create_thread(Thread(id=LOBBY, title=LOBBY, public=True), [])
         self.bus.listen(self._hear, self.runs.noticed_end)
@@ -206,18 +188,13 @@ class Hub:
 
     # Members
 
-    def known(self, name: str) -> Member | None:
-        """The member of that name, in any spelling."""
-        return self.members.get(names.key(name))
-
     async def arrive(self, name: str, kind: Kind = Kind.PERSON) -> Member:
         """The member of that name, who from now on has signed in at least once and is in the lobby."""
-        known = self.known(name)
+        known = self.people.known(name)
         if known is not None and known.arrived:
             return known
         wanted = Member(name=names.normalise(name), kind=kind, arrived=True)
-        member = await self.store.add_member(wanted, [(LOBBY, None)])
-        self.members[names.key(member.name)] = member
+        member = self.people.remember(await self.store.add_member(wanted, [(LOBBY, None)]))
         lobby = self.rooms.get(LOBBY)
         if lobby is not None and member.name not in lobby.members:
             self.entered(lobby, member.name)
@@ -227,71 +204,20 @@ class Hub:
 
     async def addressee(self, name: str) -> Member:
         """Somebody to write to. A name nobody knows may be written to while guests are allowed."""
-        known = self.known(name)
+        known = self.people.known(name)
         if known is not None:
             return known
         if not self.auth.guests:
-            raise NotFound(f"Nobody is called '{name}' here.{self.hint(name)}")
+            raise NotFound(f"Nobody is called '{name}' here.{self.people.hint(name)}")
         member = await self.store.add_member(Member(name=names.normalise(name)))
-        return self.members.setdefault(names.key(member.name), member)
-
-    def hint(self, name: str) -> str:
-        """` Did you mean 'Joe'?` when somebody who was here before has a name like that, else nothing."""
-        alike = (member.name for member in self.members.values() if abs(len(member.name) - len(name)) <= 2)
-        near = names.nearest(name, [one for one in islice(alike, MAX_ALIKE) if self.members[names.key(one)].arrived])
-        return f" Did you mean '{near}'?" if near else ""
-
-    # Who is here
-
-    def identify(self, token: str | None, user: str | None) -> str:
-        """The name a caller may act under. Raises Unauthorized, NameTaken or BadRequest.
-
-        A guest's name belongs to whoever is connected under it, until they leave; their token proves it.
-        """
-        if token is not None:
-            return self.auth.read(token)
-        if not self.auth.guests:
-            raise Unauthorized("Guests are not allowed here; sign in and send the token.")
-        name = names.normalise(VISITOR if user is None else user)
-        known = self.known(name)
-        name = known.name if known else name
-        here = self._here.get(name)
-        if (here is not None and here.claims) or name in self.runs.assistants:
-            raise NameTaken("Username already taken.")
-        return name
-
-    def claim(self, session: Session, name: str) -> None:
-        """The session speaks as `name` from now on, and nobody else does without the name's token."""
-        here = self._here.get(name)
-        if here is None:
-            here = self._here[name] = _Here()
-        here.sessions[session] = None
-        here.claims += session.claims
-        self.sessions.add(session)
-
-    def online(self, name: str) -> bool:
-        return name in self._here or name in self.runs.assistants
-
-    def everyone_online(self) -> list[str]:
-        return [*self._here, *self.runs.assistants]
-
-    def sessions_of(self, name: str) -> list[Session]:
-        here = self._here.get(name)
-        return list(here.sessions) if here else []
-
-    def require_pace(self, name: str) -> None:
-        """Count one more message of `name`. Raises RateLimited."""
-        if not self.limits.send_rate or not self.limits.send_burst:
-            return
-        now = time.monotonic()
-        pace = self.paces.get(name)
-        if pace is None:
-            pace = self.paces[name] = Pace(self.limits.send_rate, self.limits.send_burst, now)
-        wait_s = pace.take(now)
-        if wait_s:
-            raise RateLimited("You are sending too fast.", retry_after=round(wait_s, 3))
+        return self.people.known(member.name) or self.people.remember(member)
 
     # Sessions
+
+    def claim(self, session: Session, name: str) -> None:
+        """The session speaks as `name` from now on."""
+        self.people.claim(session, name)
+        self.sessions.add(session)
 
     async def enter(
         self, session: Session, only: list[str] | None, resume: frames.Resume | None
@@ -329,9 +255,7 @@ class Hub:
             self.listen(session, room, at)
             views.append(room.view(seen))
         views = bounded(views)
-        here = self._here.get(name)
-        if here is not None and not here.announced:
-            here.announced = True
+        if self.people.announce(name):
             self._presence(name, True)
         return views
 
@@ -354,15 +278,8 @@ class Hub:
         for room in session.rooms.values():
             room.step_out(session)
         session.rooms = {}
-        here = self._here.get(session.name)
-        if here is None or session not in here.sessions:
-            return
-        del here.sessions[session]
-        here.claims -= session.claims
-        if not here.sessions:
-            del self._here[session.name]
-            if here.announced:
-                self._presence(session.name, False)
+        if self.people.release(session):
+            self._presence(session.name, False)
 
     def _presence(self, name: str, online: bool) -> None:
         told: dict[Session, None] = {}
@@ -416,9 +333,9 @@ class Hub:
 
     def _place(self, room: Room, name: str) -> None:
         self._places.setdefault(name, {})[room] = None
-        room.enter(name, online=self.online(name))
+        room.enter(name, online=self.people.online(name))
         if name in self.runs.assistants:
-            room.assistants[name] = self.members[names.key(name)]
+            room.assistants[name] = self.people.members[names.key(name)]
 
     async def room_for(self, name: str, id: str, need: Need = Need.MEMBER) -> Room:
         """The room, if `name` may do there what needs `need`. Forbidden looks like absent: raises NotFound."""
@@ -440,7 +357,7 @@ class Hub:
     def entered(self, room: Room, name: str, seen: int | None = None) -> None:
         """Somebody became a member: their sessions are told, and hear the room from `seen` on (None: from now)."""
         self._place(room, name)
-        for session in self.sessions_of(name):
+        for session in self.people.sessions_of(name):
             if session.only is None and room.id not in session.rooms and session.entering:
                 if session.ready and not session.stopped:
                     session.tell([Shout(frames.ThreadFrame(thread=room.view()))])
@@ -451,7 +368,7 @@ class Hub:
         """Somebody is no longer a member: their sessions are told, and nothing newer reaches them."""
         room.depart(name)
         self._forget_place(room, name)
-        for session in self.sessions_of(name):
+        for session in self.people.sessions_of(name):
             if session.rooms.pop(room.id, None) is None:
                 continue
             room.step_out(session)

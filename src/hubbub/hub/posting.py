@@ -106,10 +106,10 @@ def ack(hub: Hub, message: Message, id: str | int | None = None) -> frames.Ack:
     if (
         message.seq == 1
         and message.destination != message.thread
-        and (other := hub.known(message.destination))
+        and (other := hub.people.known(message.destination))
         and not other.arrived
     ):
-        hint = hub.hint(other.name).strip() or UNSET
+        hint = hub.people.hint(other.name).strip() or UNSET
     return frames.Ack(
         thread=message.thread,
         seq=message.seq,
@@ -177,7 +177,7 @@ async def seen(hub: Hub, name: str, request: frames.Seen) -> frames.Ok:
 
 async def typing(hub: Hub, name: str, request: frames.TypingSend) -> frames.Ok:
     """Tell everyone in the thread that something is being written. Not kept."""
-    hub.require_pace(name)
+    hub.people.require_pace(name)
     room = await hub.room_for(name, request.thread)
     hub.publish(room.id, frames.Typing(thread=room.id, user=name))
     return frames.Ok()

@@ -68,7 +68,7 @@ async def _hello(session: Session, request: frames.Hello) -> frames.Welcome | No
         raise Shutdown("The server is restarting.", retry_after=1)
     if session.name:
         raise NameTaken(f"This connection speaks as '{session.name}' already; open another one.")
-    views = await session.begin(hub.identify(request.token, request.user), request.threads, request.resume)
+    views = await session.begin(hub.people.identify(request.token, request.user), request.threads, request.resume)
     welcome = frames.Welcome(
         user=session.name,
         token=hub.auth.issue(session.name, hub.clock()),
@@ -118,7 +118,7 @@ def _not_yet(session: Session, request: frames.MessageSend) -> None:
 
 
 def _who(session: Session, request: frames.WhoGet) -> frames.Who:
-    return frames.Who(online=session.hub.everyone_online()[:MAX_WHO])
+    return frames.Who(online=session.hub.people.everyone_online()[:MAX_WHO])
 
 
 def _ping(session: Session, request: frames.Ping) -> frames.Pong:

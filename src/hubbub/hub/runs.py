@@ -227,11 +227,11 @@ class Runs:
 
     async def start_by(self, name: str, request: frames.RunStart) -> frames.RunReply:
         """Ask an assistant for an answer to the thread as it stands."""
-        self._hub.require_pace(name)
+        self._hub.people.require_pace(name)
         room = await self._hub.room_for(name, request.thread)
-        known = self._hub.known(request.assistant)
+        known = self._hub.people.known(request.assistant)
         if known is None or known.name not in self.assistants:
-            raise NotFound(f"No assistant is called '{request.assistant}'.{self._hub.hint(request.assistant)}")
+            raise NotFound(f"No assistant is called '{request.assistant}'.{self._hub.people.hint(request.assistant)}")
         await self._let_in(room, name, known.name)
         begun = await self.begin(room, known.name, 0)
         assert begun is not None

@@ -276,7 +276,7 @@ class Session:
 
     def _send(self, request: frames.MessageSend, room: Room | None) -> None:
         try:
-            self.hub.require_pace(self.name)
+            self.hub.people.require_pace(self.name)
             if room is None:  # the thread has to be looked up first, or made
                 work = posting.send(self.hub, self.name, request)
                 self._verb = self.hub.spawn(self._run(work, request.id))

@@ -60,7 +60,7 @@ def look(hub: Hub, now: float) -> None:
     for room in list(hub.rooms.values()):
         if room.deserted and now - room.touched > UNUSED_S:
             hub.close_room(room)
-    hub.paces = {name: pace for name, pace in hub.paces.items() if now - pace.at < UNUSED_S}
+    hub.people.forget_paces(now - UNUSED_S)
 
 
 async def compare_heads(hub: Hub) -> None:

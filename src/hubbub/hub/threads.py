@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 async def create(hub: Hub, name: str, request: frames.ThreadCreate) -> frames.ThreadFrame:
     """A new group of the caller and those they name."""
-    hub.require_pace(name)
+    hub.people.require_pace(name)
     title = _title(request.title)
     members = [name]
     for wanted in request.members:
@@ -65,7 +65,7 @@ async def leave(hub: Hub, name: str, request: frames.ThreadLeave) -> frames.Thre
 async def remove(hub: Hub, name: str, request: frames.ThreadRemove) -> frames.ThreadFrame:
     """End somebody's membership: nothing newer reaches them."""
     room = await hub.room_for(name, request.thread)
-    known = hub.known(request.member)
+    known = hub.people.known(request.member)
     if known is None or known.name not in room.members:
         raise NotFound(f"'{request.member}' is not in this thread.")
     return await _depart(hub, room, name, known.name, "removed", f"{name} removed {known.name}.")

@@ -32,7 +32,7 @@ async def caller(
 ) -> str:
     """Who is asking: the bearer of a token, or the guest named by `?user=`, or `visitor`."""
     hub = hub_of(request)
-    return (await hub.arrive(hub.identify(bearer(authorization or ""), user))).name
+    return (await hub.arrive(hub.people.identify(bearer(authorization or ""), user))).name
 
 
 HubIn = Annotated[Hub, Depends(hub_of)]
@@ -104,7 +104,7 @@ def answer_document(document: dict[str, Any], status: int, headers: dict[str, st
 
 @router.post("/auth/guest", summary="Speak under a name nobody is using", status_code=201)
 async def sign_in_as_guest(hub: HubIn, body: Guest) -> Response:
-    name = (await hub.arrive(hub.identify(None, body.user))).name
+    name = (await hub.arrive(hub.people.identify(None, body.user))).name
     token = hub.auth.issue(name, hub.clock())
     return answer(
         {"access_token": token, "token_type": "bearer", "expires_in": int(hub.auth.expires_s), "user": name}, 201
@@ -113,14 +113,14 @@ async def sign_in_as_guest(hub: HubIn, body: Guest) -> Response:
 
 @router.get("/me", summary="Who the request speaks as")
 async def me(hub: HubIn, name: Caller) -> Response:
-    return answer({"user": name, "online": hub.online(name)})
+    return answer({"user": name, "online": hub.people.online(name)})
 
 
 @router.get("/users", summary="Everyone who was ever here, and who is now")
 async def users(hub: HubIn, name: Caller) -> Response:
-    known = [member for member in hub.members.values() if member.arrived]
+    known = [member for member in hub.people.members.values() if member.arrived]
     return answer(
-        {"users": [{"name": m.name, "kind": str(m.kind), "online": hub.online(m.name)} for m in known[:1000]]}
+        {"users": [{"name": m.name, "kind": str(m.kind), "online": hub.people.online(m.name)} for m in known[:1000]]}
     )
 
 
@@ -161,14 +161,14 @@ async def delete_thread(hub: HubIn, name: Caller, id: ThreadId) -> Response:
 
 @router.put("/threads/{id}/members/{member}", summary="Add a member, or join a public thread oneself")
 async def add_member(hub: HubIn, name: Caller, id: ThreadId, member: MemberName) -> Response:
-    if (known := hub.known(member)) and known.name == name:
+    if (known := hub.people.known(member)) and known.name == name:
         return answer((await threads.join(hub, name, frames.ThreadJoin(thread=id))).thread)
     return answer((await threads.add(hub, name, frames.ThreadAdd(thread=id, member=member))).thread)
 
 
 @router.delete("/threads/{id}/members/{member}", summary="Remove a member, or leave", status_code=204)
 async def remove_member(hub: HubIn, name: Caller, id: ThreadId, member: MemberName) -> Response:
-    if (known := hub.known(member)) and known.name == name:
+    if (known := hub.people.known(member)) and known.name == name:
         await threads.leave(hub, name, frames.ThreadLeave(thread=id))
     else:
         await threads.remove(hub, name, frames.ThreadRemove(thread=id, member=member))
@@ -183,7 +183,7 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_lengt
 async def _send(
     hub: Hub, name: str, body: NewMessage, key: str | None, *, thread: str | None = None, to: str | None = None
 ) -> Response:
-    hub.require_pace(name)
+    hub.people.require_pace(name)
     request = frames.MessageSend(
         thread=thread,
         to=to,

@@ -68,7 +68,7 @@ class Plan:
 
     async def begin(self, session: Session) -> None:
         """Sign the session in and put it into its rooms. Raises the Problem to answer with."""
-        name = session.hub.identify(self.token, self.user)
+        name = session.hub.people.identify(self.token, self.user)
         session.claims = self.token is not None
         await session.begin(name, [self.thread] if self.thread else None, self.resume())
 

@@ -1,0 +1,150 @@
+"""Who is known to this server, who of them is here now, and how fast they send."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Container, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Protocol
+
+from hubbub.core import names
+from hubbub.core.errors import NameTaken, RateLimited, Unauthorized
+from hubbub.core.nouns import Member
+from hubbub.core.pace import Pace
+from hubbub.hub.auth import Auth
+
+if TYPE_CHECKING:
+    from hubbub.hub.session import Session
+
+VISITOR = "visitor"
+"""Who acts when a request names nobody and guests are allowed."""
+
+MAX_ALIKE = 2000
+"""Names that are compared with a misspelt one; comparing takes about 20 µs each."""
+
+
+class Rates(Protocol):
+    """What of `hub.Limits` is needed here; 0 means no limit."""
+
+    @property
+    def send_rate(self) -> float: ...
+
+    @property
+    def send_burst(self) -> float: ...
+
+
+@dataclass(slots=True)
+class _Here:
+    """A member as far as this process knows them."""
+
+    sessions: dict[Session, None] = field(default_factory=dict)
+    claims: int = 0  # sessions that hold the name, so that nobody else may use it without its token
+    announced: bool = False  # were the others told that they are here?
+
+
+class Assistants(Container[str], Iterable[str], Protocol):
+    """Names that are always here."""
+
+
+class People:
+    """Nothing here waits, and nothing is told to anyone: that is for the hub."""
+
+    def __init__(self, auth: Auth, rates: Rates, assistants: Assistants) -> None:
+        self.members: dict[str, Member] = {}  # by key, oldest first
+        self._auth = auth
+        self._rates = rates
+        self._assistants = assistants
+        self._here: dict[str, _Here] = {}
+        self._paces: dict[str, Pace] = {}  # of whoever sent something lately
+
+    # Known
+
+    def remember(self, member: Member) -> Member:
+        self.members[names.key(member.name)] = member
+        return member
+
+    def known(self, name: str) -> Member | None:
+        """The member of that name, in any spelling."""
+        return self.members.get(names.key(name))
+
+    def hint(self, name: str) -> str:
+        """` Did you mean 'Joe'?` when somebody who was here before has a name like that, else nothing."""
+        alike = (member.name for member in self.members.values() if abs(len(member.name) - len(name)) <= 2)
+        near = names.nearest(name, [one for one in islice(alike, MAX_ALIKE) if self.members[names.key(one)].arrived])
+        return f" Did you mean '{near}'?" if near else ""
+
+    def identify(self, token: str | None, user: str | None) -> str:
+        """The name a caller may act under. Raises Unauthorized, NameTaken or BadRequest.
+
+        A guest's name belongs to whoever is connected under it, until they leave; their token proves it.
+        """
+        if token is not None:
+            return self._auth.read(token)
+        if not self._auth.guests:
+            raise Unauthorized("Guests are not allowed here; sign in and send the token.")
+        name = names.normalise(VISITOR if user is None else user)
+        known = self.known(name)
+        name = known.name if known else name
+        here = self._here.get(name)
+        if (here is not None and here.claims) or name in self._assistants:
+            raise NameTaken("Username already taken.")
+        return name
+
+    # Here
+
+    def claim(self, session: Session, name: str) -> None:
+        """The session speaks as `name` from now on, and nobody else does without the name's token."""
+        here = self._here.get(name)
+        if here is None:
+            here = self._here[name] = _Here()
+        here.sessions[session] = None
+        here.claims += session.claims
+
+    def announce(self, name: str) -> bool:
+        """Are the others to be told that they are here? Once, until they are gone."""
+        here = self._here.get(name)
+        if here is None or here.announced:
+            return False
+        here.announced = True
+        return True
+
+    def release(self, session: Session) -> bool:
+        """The session is gone. Are the others to be told that its member is?"""
+        here = self._here.get(session.name)
+        if here is None or session not in here.sessions:
+            return False
+        del here.sessions[session]
+        here.claims -= session.claims
+        if here.sessions:
+            return False
+        del self._here[session.name]
+        return here.announced
+
+    def online(self, name: str) -> bool:
+        return name in self._here or name in self._assistants
+
+    def everyone_online(self) -> list[str]:
+        return [*self._here, *self._assistants]
+
+    def sessions_of(self, name: str) -> list[Session]:
+        here = self._here.get(name)
+        return list(here.sessions) if here else []
+
+    # How fast
+
+    def require_pace(self, name: str) -> None:
+        """Count one more message of `name`. Raises RateLimited."""
+        if not self._rates.send_rate or not self._rates.send_burst:
+            return
+        now = time.monotonic()
+        pace = self._paces.get(name)
+        if pace is None:
+            pace = self._paces[name] = Pace(self._rates.send_rate, self._rates.send_burst, now)
+        wait_s = pace.take(now)
+        if wait_s:
+            raise RateLimited("You are sending too fast.", retry_after=round(wait_s, 3))
+
+    def forget_paces(self, before: float) -> None:
+        """Of those who have sent nothing since."""
+        self._paces = {name: pace for name, pace in self._paces.items() if pace.at > before}
