@@ -5,6 +5,7 @@ A token is a JWT of one algorithm, signed with a key that is made at the first s
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from pathlib import Path
@@ -71,14 +72,20 @@ class Auth:
 
 
 def load_key(path: Path) -> bytes:
-    """The signing key kept in `path`; made there, readable by its owner only, at the first call."""
+    """The signing key kept in `path`; made there, readable by its owner only, at the first call. A crash or a full disk
+    leaves a whole key or none."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    key = secrets.token_bytes(MIN_KEY_BYTES)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(key)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(part, path)  # unlike a rename, it replaces no key that somebody else has made meanwhile
     except FileExistsError:
         return path.read_bytes()
-    with os.fdopen(handle, "wb") as file:
-        key = secrets.token_bytes(MIN_KEY_BYTES)
-        file.write(key)
-        file.flush()
-        os.fsync(file.fileno())
+    finally:
+        part.unlink(missing_ok=True)
     return key

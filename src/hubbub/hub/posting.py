@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from asyncio import Future
 from collections.abc import AsyncIterator
@@ -12,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from hubbub.core import frames, wire
-from hubbub.core.errors import BadRequest, TooLarge
+from hubbub.core.errors import BadRequest, StorageFull, TooLarge, Unavailable
 from hubbub.core.framing import MAX_FRAME_BYTES
 from hubbub.core.nouns import Draft, Message, MessageType, Thread, new_id, seq_of
 from hubbub.hub import access
@@ -152,7 +153,10 @@ async def unseen(hub: Hub, name: str) -> AsyncIterator[list[Message]]:
                 yield others
             if page.messages:
                 at = page.messages[-1].seq
-                await hub.store.see(thread.id, name, at)
+                with contextlib.suppress(
+                    StorageFull, Unavailable
+                ):  # reading goes on; they are told again the next time
+                    await hub.store.see(thread.id, name, at)
             more = page.more
 
 

@@ -27,8 +27,12 @@ async def sweep(hub: Hub) -> None:
     """Sweep until cancelled. What goes wrong once is logged, and tried again the next time."""
     compared = time.monotonic()
     while True:
+        began = time.monotonic()
         await asyncio.sleep(EVERY_S)
         try:
+            late = time.monotonic() - began - EVERY_S
+            if late > EVERY_S:
+                forgive(hub, late)
             look(hub, time.monotonic())
             await hub.runs.sweep()
             if time.monotonic() - compared >= COMPARE_EVERY_S:
@@ -36,6 +40,14 @@ async def sweep(hub: Hub) -> None:
                 await compare_heads(hub)
         except Exception:
             log.exception("sweep_failed")
+
+
+def forgive(hub: Hub, late: float) -> None:
+    """This process stood still for `late` seconds (stopped, or its machine asleep): nobody else is to blame for them,
+    and what people sent meanwhile has not been read yet."""
+    hub.waiting_for_hello = {session: deadline + late for session, deadline in hub.waiting_for_hello.items()}
+    hub.unfinished = {session: since + late for session, since in hub.unfinished.items()}
+    hub.slow = {session: (left, since + late) for session, (left, since) in hub.slow.items()}
 
 
 def look(hub: Hub, now: float) -> None:

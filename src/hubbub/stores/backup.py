@@ -98,7 +98,8 @@ def take_in(path: Path) -> Path | None:
         return None
     kept = path.with_name(f"{path.name}.before-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
     if path.exists():
-        with contextlib.suppress(apsw.Error):  # what is being replaced may be damaged: that is why
+        with contextlib.suppress(apsw.Error, OSError):  # what is being replaced may be damaged: that is why
+            sqlite_file.rewrite_log(path)
             sqlite_file.connect(path).close()  # the last to close takes the log in
         path.replace(kept)
     for rest in ("-wal", "-shm"):  # SQLite would take a log that lies here for the copy's own

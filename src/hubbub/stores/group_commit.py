@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import time
 from collections import deque
 from collections.abc import Callable
@@ -34,6 +35,7 @@ CHECKPOINT_PAGES = 2000
 MAX_WAL_PAGES_RATIO = 8
 """So many times CHECKPOINT_PAGES may come while they are copied; then commits wait."""
 
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 Write = Callable[[], Any]
 
@@ -43,7 +45,9 @@ class GroupCommit:
 
     Args:
         before_commit: called in each group's transaction after its last write.
-        after_failure: called when a group was lost, to drop cached state; returns the connection to go on with.
+        after_failure: called when a group was lost, to drop cached state; returns the connection to go on with. True:
+            a checkpoint's sync has failed, so what SQLite has noted as copied into the database may never get there;
+            every connection has to be let go of, for SQLite to begin again with the whole log.
     """
 
     def __init__(
@@ -51,7 +55,7 @@ class GroupCommit:
         db: apsw.Connection,
         *,
         before_commit: Callable[[], None],
-        after_failure: Callable[[], apsw.Connection],
+        after_failure: Callable[[bool], apsw.Connection],
         slow: bool,
     ) -> None:
         self._db = db
@@ -70,6 +74,7 @@ class GroupCommit:
         self._checkpointing: asyncio.Future[None] | None = None
         self._thread = ThreadPoolExecutor(2, "commit")  # one commit and one checkpoint at a time
         self._broken = False
+        self.doubtful = False  # see `after_failure`; until then nothing is copied, nor the log given up
         self._closed = False
         self._prepare()
 
@@ -120,10 +125,15 @@ class GroupCommit:
             return
         outcomes: list[tuple[asyncio.Future[Any], Any, Problem | None]] = []
         try:
-            if self._broken:
-                self._db = self._after_failure()
+            if self._broken or (self.doubtful and not self._checkpointing):
+                doubtful = self.doubtful and not self._checkpointing
+                self._broken = True
+                self._db = self._after_failure(doubtful)
                 self._prepare()
                 self._broken = False
+                if doubtful:
+                    self.doubtful = self._copied = False
+                    self._uncopied = 0
             self._db.execute("BEGIN IMMEDIATE")
             for work, done in group:
                 try:
@@ -175,8 +185,12 @@ class GroupCommit:
 
     def _lose(self, group: list[asyncio.Future[Any]], failure: Exception) -> None:
         """Nothing of this group is promised to anyone. A commit is never tried again: after a failed fsync the
-        kernel may have dropped the pages (fsyncgate), so the file is reopened and believed instead."""
-        problem = outside(failure)
+        kernel may have dropped the pages (fsyncgate). What was written of it is not in the index of the log, which
+        whoever reads keeps open, so the next commit, on a connection of its own, writes over it."""
+        system_errno = 0
+        with contextlib.suppress(apsw.Error):
+            system_errno = self._db.system_errno
+        problem = outside(failure, system_errno)
         for done in group:
             if not done.done():
                 done.set_exception(problem)
@@ -188,7 +202,7 @@ class GroupCommit:
     def _after_group(self) -> None:
         self._go_on()
         due = self._copied or self._wal_pages > CHECKPOINT_PAGES + self._uncopied
-        if due and self._checkpointing is None and not self._broken:
+        if due and self._checkpointing is None and not self._broken and not self.doubtful:
             # SQLite begins its log anew only when nothing was committed while the last of it was copied. So commits go
             # on while most of it is copied and wait while the little that came meanwhile is.
             self._holding = self._copied
@@ -218,16 +232,31 @@ class GroupCommit:
     def _checkpointed(self, done: asyncio.Future[None]) -> None:
         self._checkpointing = None
         self._holding = False
-        done.exception()
+        failure = done.exception()
+        self.doubtful = self.doubtful or (failure is not None and _sync_failed(failure))
         self._go_on()
 
 
-def outside(failure: Exception) -> Problem:
-    """The problem to tell for what SQLite said."""
+def outside(failure: Exception, system_errno: int = 0) -> Problem:
+    """The problem to tell for what SQLite said, and the system said to SQLite."""
     if isinstance(failure, Problem):
         return failure
-    if isinstance(failure, apsw.FullError):
+    if _no_room(failure, system_errno):
         return StorageFull("There is no room left on the disk; reading still works.", retry_after=5)
-    if isinstance(failure, apsw.Error):
+    if isinstance(failure, apsw.Error | OSError):
         return Unavailable(f"The data could not be written ({type(failure).__name__}); the outcome is unknown.")
     return Internal(f"A write failed unexpectedly ({type(failure).__name__}).")
+
+
+def _no_room(failure: Exception, system_errno: int) -> bool:
+    """SQLite calls a disk full only at ENOSPC; a quota and a limit of the file's size are the same to us. Not where a
+    sync failed: then the outcome is unknown, whatever the reason."""
+    if isinstance(failure, OSError):
+        return failure.errno in NO_ROOM
+    if isinstance(failure, apsw.IOError):
+        return system_errno in NO_ROOM and not _sync_failed(failure)
+    return isinstance(failure, apsw.FullError)
+
+
+def _sync_failed(failure: BaseException) -> bool:
+    return getattr(failure, "extendedresult", None) == apsw.SQLITE_IOERR_FSYNC

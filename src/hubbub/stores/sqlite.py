@@ -63,11 +63,12 @@ class SqliteStore:
             self._lock.take()
             try:
                 backup.take_in(self.path)
+                sqlite_file.rewrite_log(self.path)
                 self._writer = sqlite_file.connect(self.path)
                 undo.callback(lambda: self._writer.close())
-                sqlite_file.migrate(self._writer, self.path)
+                sqlite_file.migrate(self._writer, self.path, sqlite_file.migrations())
                 self._reader = sqlite_file.connect(self.path)
-                undo.callback(self._reader.close)
+                undo.callback(lambda: self._reader.close())
                 self.epoch = sqlite_file.epoch(self._writer)
             except (apsw.Error, OSError) as failure:
                 raise Unavailable(f"The database {self.path} cannot be opened: {failure}") from failure
@@ -84,6 +85,8 @@ class SqliteStore:
         if opened is not None:
             with opened:
                 await self._group.close()
+                if self._group.doubtful:
+                    self._keep_log()
 
     # Messages
 
@@ -451,13 +454,24 @@ class SqliteStore:
         found = self._read(sql, bindings)
         return found[0] if found else None
 
-    def _reopen(self) -> apsw.Connection:
+    def _reopen(self, doubtful: bool) -> apsw.Connection:
+        """A new connection for writing; if `doubtful`, all of them, so that SQLite reads the whole log again."""
         self._heads.clear()
         self._marks.clear()
         self._moved.clear()
+        if doubtful:
+            self._keep_log()
+            self._reader.close()
         self._writer.close()
+        if doubtful:
+            sqlite_file.rewrite_log(self.path)
+            self._reader = sqlite_file.connect(self.path)
         self._writer = sqlite_file.connect(self.path)
         return self._writer
+
+    def _keep_log(self) -> None:
+        for db in (self._writer, self._reader):
+            sqlite_file.keep_log(db)
 
 
 class _Mark:

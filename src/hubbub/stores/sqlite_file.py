@@ -7,6 +7,7 @@ import fcntl
 import os
 import statistics
 import time
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import cast
@@ -65,6 +66,32 @@ def connect(path: Path) -> apsw.Connection:
     return db
 
 
+def rewrite_log(path: Path) -> None:
+    """Write the database's log once more, as it is, and sync it; to be done before SQLite believes what it reads there.
+
+    After a sync has failed, Linux takes the pages for clean: they can be read, and no later sync writes them. A server
+    that ends right then leaves a log whose last commits are not on disk, and its successor could not tell.
+    """
+    try:
+        log = os.open(f"{path}-wal", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        at = 0
+        while block := os.pread(log, 1 << 20, at):
+            at += os.pwrite(log, block, at)
+        if at:
+            os.fdatasync(log)
+    finally:
+        os.close(log)
+
+
+def keep_log(db: apsw.Connection) -> None:
+    """Have SQLite neither copy the log nor remove it when this connection is the last to close."""
+    with contextlib.suppress(apsw.ConnectionClosedError):
+        db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+
+
 def migrations() -> list[tuple[int, str]]:
     """Every step of the schema: its number and its statements, ascending."""
     return sorted(
@@ -74,12 +101,11 @@ def migrations() -> list[tuple[int, str]]:
     )
 
 
-def migrate(db: apsw.Connection, path: Path) -> None:
+def migrate(db: apsw.Connection, path: Path, steps: Sequence[tuple[int, str]]) -> None:
     """Bring the file up to date, each step in a transaction with its number, so that a kill leaves a whole one.
 
     Raises Unavailable: the file is of a newer version.
     """
-    steps = migrations()
     version = cast(int, db.pragma("user_version"))
     if version > steps[-1][0]:
         raise Unavailable(
