@@ -29,9 +29,10 @@ def test_on_a_full_disk_nothing_is_left_that_a_later_start_would_trip_over(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     path = tmp_path / "secret.key"
-    with monkeypatch.context() as disk, pytest.raises(OSError, match="No space"):
+    with monkeypatch.context() as disk:
         disk.setattr(auth.os, "fsync", full)
-        load_key(path)
+        with pytest.raises(OSError, match="No space"):
+            load_key(path)
 
     assert list(tmp_path.iterdir()) == []
     assert len(load_key(path)) == 32

@@ -61,10 +61,19 @@ class Witness(Remembering):
         kinds: the transports it uses, one after the other, each for one connection.
         window: how many sends may be unacknowledged. With 1, its sends are numbered in their order even through
             crashes.
+        patience_s: after so much silence it takes the connection for dead; None: never.
     """
 
     def __init__(
-        self, name: str, at: Ports, kinds: Iterable[str], *, thread: str = LOBBY, window: int = 8, seed: int = 0
+        self,
+        name: str,
+        at: Ports,
+        kinds: Iterable[str],
+        *,
+        thread: str = LOBBY,
+        window: int = 8,
+        seed: int = 0,
+        patience_s: float | None = None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -81,6 +90,7 @@ class Witness(Remembering):
         self._at = at
         self._kinds = itertools.cycle(kinds)
         self._window = window
+        self._patience_s = patience_s
         self._chance = Random(seed)
         self._epoch: str | None = None
         self._token: str | None = None
@@ -107,7 +117,8 @@ class Witness(Remembering):
         """Stay connected until `done`."""
         while not self.done:
             try:
-                self.talker = await connect(self._at, next(self._kinds))
+                async with asyncio.timeout(self._patience_s):
+                    self.talker = await connect(self._at, next(self._kinds))
             except (OSError, websockets.InvalidHandshake, websockets.InvalidMessage, TimeoutError, EOFError):
                 await asyncio.sleep(self._chance.uniform(0, 0.05))
                 continue
@@ -117,7 +128,7 @@ class Witness(Remembering):
                     self.connections += 1
                     writing = asyncio.create_task(self._write(self.talker))
                     while True:
-                        self._hear(await self.talker._read())
+                        self._hear(await self._next(self.talker))
             except (Over, OSError, websockets.ConnectionClosed):
                 pass
             finally:
@@ -130,13 +141,18 @@ class Witness(Remembering):
                 self._news.set()
             await asyncio.sleep(self._chance.uniform(0, 0.05))
 
+    async def _next(self, talker: Talker) -> Frame:
+        """Raises TimeoutError (an OSError) when patience ends."""
+        async with asyncio.timeout(self._patience_s):
+            return await talker._read()
+
     async def _hello(self, talker: Talker) -> bool:
         hello: dict[str, Any] = {"token": self._token} if self._token else {"user": self.name}
         if self.cursor is not None:
             hello["resume"] = {"epoch": self._epoch, "threads": {self.thread: self.cursor}}
         await talker.send("hello", id="hello", threads=[self.thread], **hello)
         while True:
-            frame = await talker._read()
+            frame = await self._next(talker)
             if frame.get("id") == "hello":
                 break
             self._hear(frame)
@@ -195,7 +211,16 @@ class Witness(Remembering):
 class StreamWitness(Remembering):
     """Listens to one thread over server-sent events and resumes by `Last-Event-ID`, as a browser does."""
 
-    def __init__(self, name: str, at: Ports, *, thread: str = LOBBY, token: str | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        at: Ports,
+        *,
+        thread: str = LOBBY,
+        token: str | None = None,
+        seed: int = 0,
+        patience_s: float | None = None,
+    ) -> None:
         super().__init__()
         self.name = name
         self.testimony = Testimony(name)
@@ -208,6 +233,7 @@ class StreamWitness(Remembering):
         self._at = at
         self._token = token
         self._last_id = ""
+        self._patience_s = patience_s
         self._chance = Random(seed)
 
     @property
@@ -219,12 +245,14 @@ class StreamWitness(Remembering):
         path = f"/api/threads/{self.thread}/events" + ("" if self._token else f"?user={self.name}")
         while not self.done:
             try:
-                self.stream = await SseReader.open(self._at.port, path, token=self._token, last_id=self._last_id)
+                async with asyncio.timeout(self._patience_s):
+                    self.stream = await SseReader.open(self._at.port, path, token=self._token, last_id=self._last_id)
                 self.connections += 1
                 self.ready.set()
                 while True:
-                    frame = await self.stream._read()
-                    self._last_id = self.stream.last_id
+                    async with asyncio.timeout(self._patience_s):
+                        frame = await self.stream._read()
+                    self._last_id = self.stream.last_id or self._last_id  # not every event has an id
                     if frame["type"] == "message":
                         shown = self.testimony.shown.setdefault(self.thread, [])
                         shown.append((frame["seq"], frame["message"]["text"]))
@@ -257,3 +285,16 @@ async def stored_log(path: Any, thread: str = LOBBY) -> list[tuple[int, str, str
         return log
     finally:
         await store.close()
+
+
+async def told_log(at: Ports, thread: str = LOBBY) -> list[tuple[int, str, str]]:
+    """The thread's log as a running server tells it."""
+    async with await FramedClient.open(at.tcp_port) as reader:
+        await reader.hello("historian", threads=[])
+        log: list[tuple[int, str, str]] = []
+        more = True
+        while more:
+            page = await reader.ask("history", thread=thread, after=len(log), limit=200)
+            log += [(message["seq"], message["sender"], message["text"]) for message in page["messages"]]
+            more = page["more"]
+        return log

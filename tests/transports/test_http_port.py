@@ -102,6 +102,7 @@ def test_what_we_add_does_not_hide_something_of_uvicorns() -> None:
         "on_body",
         "on_message_complete",
         "_should_upgrade",
+        "_start_asgi_task",
     }
 
     assert added & known == replaced

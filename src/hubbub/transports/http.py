@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hubbub.core import websocket
 from hubbub.core.errors import Problem, TooLarge
@@ -51,6 +51,7 @@ class HttpPort(HttpToolsProtocol):
     _head_size = 0
     _head_timer: asyncio.TimerHandle | None = None
     _body_timer: asyncio.TimerHandle | None = None
+    _answering: RequestResponseCycle | None = None
     _ours: sse.Plan | Problem | None = None  # what a request uvicorn is not to see asks for
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -61,6 +62,14 @@ class HttpPort(HttpToolsProtocol):
         self._forget_head()
         self._forget_body()
         super().connection_lost(exc)
+        # uvicorn tells the newest request only, and of several on the way it is an older one that is being answered.
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client that has said all it will still gets the answer to what it asked in full."""
