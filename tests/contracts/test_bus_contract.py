@@ -321,6 +321,42 @@ async def test_an_answer_that_was_never_begun_can_end_too(bus: Bus) -> None:
     assert bus.so_far("r") == Progress(2, "", RunState.FAILED, "no model")
 
 
+async def test_a_cancelled_answer_stops_where_it_is_and_its_worker_too(bus: Bus) -> None:
+    ears = Ears(bus)
+    lease = await take_one(bus)
+    bus.publish(delta("r", 0, "bec"))
+
+    bus.cancel("r")
+    bus.publish(delta("r", 3, "ause"))
+    await bus.done(lease, RunState.COMPLETED)
+    await turns()
+
+    assert bus.so_far("r") == Progress(1, "bec", RunState.CANCELLED)
+    assert not bus.wanted(lease)
+    assert ears.ended == []
+
+
+async def test_an_answer_that_ended_before_it_was_cancelled_stays_as_it_ended(bus: Bus) -> None:
+    lease = await take_one(bus)
+    bus.publish(delta("r", 0, "because"))
+    await bus.done(lease, RunState.COMPLETED)
+
+    bus.cancel("r")
+    bus.cancel("unknown")
+
+    assert bus.so_far("r") == Progress(1, "because", RunState.COMPLETED)
+
+
+async def test_a_cancelled_task_is_not_taken(bus: Bus) -> None:
+    for run in "abc":
+        await bus.put(task_of(run))
+
+    bus.cancel("b")
+
+    assert [lease.task.run for lease in await taken(bus, 9)] == ["a", "c"]
+    assert bus.so_far("b") is None
+
+
 async def test_a_forgotten_run_is_unknown_and_its_worker_stops(bus: Bus) -> None:
     ears = Ears(bus)
     lease = await take_one(bus)

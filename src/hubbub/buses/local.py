@@ -58,7 +58,7 @@ class LocalBus:
         answer = self._answers.get(delta.run)
         if answer is None or answer.attempt < delta.attempt:
             answer = self._answers[delta.run] = _Answer(delta.attempt)
-        if answer.attempt == delta.attempt and answer.length == delta.offset:
+        if answer.attempt == delta.attempt and answer.length == delta.offset and not answer.state.ended:
             answer.pieces.append(delta.text)
             answer.length += len(delta.text)
 
@@ -111,6 +111,12 @@ class LocalBus:
         for ended in self._enders:
             ended(run)
 
+    def cancel(self, run: str) -> None:
+        self._leave(run)
+        answer = self._answers.get(run)
+        if answer is not None and not answer.state.ended:
+            answer.state = RunState.CANCELLED
+
     def so_far(self, run: str) -> Progress | None:
         answer = self._answers.get(run)
         if answer is None:
@@ -121,5 +127,8 @@ class LocalBus:
 
     def forget(self, run: str) -> None:
         self._answers.pop(run, None)
+        self._leave(run)
+
+    def _leave(self, run: str) -> None:
         self._leased.pop(run, None)
         self._queue = deque((task, at) for task, at in self._queue if task.run != run)

@@ -180,6 +180,10 @@ class Bus(Protocol):
     async def done(self, lease: Lease, state: RunState, error: str | None = None, *, truncated: bool = False) -> None:
         """The answer is finished, as `so_far` tells from now on. A lease that was taken over changes nothing."""
 
+    def cancel(self, run: str) -> None:
+        """Stop an answer where it is: it leaves the queue, no worker goes on with it, and `so_far` tells it as
+        CANCELLED unless it had ended before."""
+
     def so_far(self, run: str) -> Progress | None:
         """What has been written of an answer; None when nobody has heard of it."""
 

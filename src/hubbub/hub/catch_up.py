@@ -90,6 +90,8 @@ async def _read_log(session: Session, room: Room, feed: Feed, store: Store) -> N
             return
         shouts: list[Shout] = []
         for message in page.messages:
+            if message.run in room.runs:
+                room.runs[message.run].over = True
             ending = endings.get(message.run) if message.run in feed.runs else None
             if ending:
                 shouts += [Shout(rest, message.seq - 1) for rest in _rest(message, ending, feed)]
@@ -144,7 +146,9 @@ def _tell_runs(session: Session, room: Room, feed: Feed, bus: Bus) -> bool:
             session.tell([Shout(reset, room.head)])
             feed.runs[id] = (run.attempt, 0)
         progress = bus.so_far(id)
-        if progress is None or progress.attempt != run.attempt:
+        if progress is None and run.told > feed.runs.get(id, (0, 0))[1]:
+            run.over = True  # the bus has forgotten it: it has ended, and its message is on its way
+        if run.over or progress is None or progress.attempt != run.attempt:
             continue
         text = progress.text[: run.told]
         while piece := feed.piece(id, run.attempt, 0, text[: feed.runs.get(id, (0, 0))[1] + PIECE_TEXT]):

@@ -85,6 +85,7 @@ class Hub:
         self.slow: dict[Session, tuple[int, float]] = {}  # bytes not taken yet, since when
         self.unfinished: dict[Session, float] = {}  # have sent the beginning of a frame, since when
         self._places: dict[str, dict[Room, None]] = {}  # the open rooms each member is in
+        self.unsure: set[Room] = set()  # somebody came or went, or did not: the store did not say
         self._loading: dict[str, asyncio.Task[Room]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._filling: set[str] = set()
@@ -225,15 +226,16 @@ class Hub:
         """Put the session into its member's rooms, behind; what it hears starts at its cursors. The threads it
         hears. The caller then lets it catch up."""
         name = session.name
+        same_log = resume is not None and resume.epoch in (None, self.store.epoch)
+        session.only = None if only is None else frozenset(only)
+        # From here on it is `entering`: threads its member enters meanwhile are put into its rooms.
+        session.feed = Feed(runs=dict(resume.runs) if resume and same_log else None)
         mine = await self.store.threads_of(name)
         if only is not None:
             unknown = set(only) - {thread.id for thread, _ in mine}
             if unknown:
                 raise NotFound(f"There is no thread {min(unknown)!r} for you.")
             mine = [(thread, seen) for thread, seen in mine if thread.id in only]
-        session.only = None if only is None else frozenset(only)
-        session.feed = Feed(runs=dict(resume.runs) if resume else None)
-        same_log = resume is not None and resume.epoch in (None, self.store.epoch)
         views = []
         for thread, seen in mine:
             try:
@@ -242,13 +244,10 @@ class Hub:
                 continue
             if name not in room.members:  # removed while rooms were opened
                 continue
-            if room.id in session.rooms:  # entered while rooms were opened
-                views.append(room.view(seen))
-                continue
             at = seen
             if resume is not None and thread.id in resume.threads:
                 at = resume.threads[thread.id] if same_log else seen
-                if not same_log or at > room.known:
+                if not same_log or at > max(room.known, thread.head):
                     reason = "The server's data was replaced." if not same_log else "The cursor is above the head."
                     session.resets.append(frames.Reset(thread=thread.id, reason=reason))
                     at = min(seen, room.known)
@@ -312,10 +311,10 @@ class Hub:
         thread = await self.store.thread(id)
         if thread is None:
             raise NotFound("There is no such thread here.")
-        members = [membership.member for membership in await self.store.memberships(id)]
+        members = {membership.member: membership.seen for membership in await self.store.memberships(id)}
         room = self.rooms[id] = Room(thread, members, fill=self.fill, so_far=self.bus.so_far)
-        for name in members:
-            self._place(room, name)
+        for name, seen in members.items():
+            self.entered(room, name, seen)
         if thread.private:
             one, other = (names.key(name) for name in members)
             room.pair = (one, other)
@@ -324,12 +323,19 @@ class Hub:
         # Whatever was committed while this was read has been shouted to nobody, and whoever came or went was not
         # noticed here.
         await catch_up.fill(room, self.store)
-        now = {membership.member for membership in await self.store.memberships(id)}
-        for name in now - room.members.keys():
-            self._place(room, name)
-        for name in room.members.keys() - now:
-            self.departed(room, name)
+        await self.recheck(room)
         return room
+
+    async def recheck(self, room: Room) -> None:
+        """Believe the store about who is in the room, and put into it whoever is connected and does not hear it."""
+        now = {membership.member: membership.seen for membership in await self.store.memberships(room.id)}
+        for name in room.members.keys() - now.keys():
+            self.departed(room, name)
+        for name, seen in now.items():
+            sessions = self.people.sessions_of(name)
+            if name not in room.members or any(room.id not in session.rooms for session in sessions):
+                self.entered(room, name, seen)
+        self.unsure.discard(room)
 
     def _place(self, room: Room, name: str) -> None:
         self._places.setdefault(name, {})[room] = None
@@ -401,3 +407,4 @@ class Hub:
             self._private.pop(room.pair, None)
             self._private.pop(room.pair[::-1], None)
         self.rooms.pop(room.id, None)
+        self.unsure.discard(room)

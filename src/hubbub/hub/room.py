@@ -43,6 +43,9 @@ FEW_THREADS = 40
 MAX_VIEWS_BYTES = MAX_FRAME_BYTES - (64 << 10)
 
 
+WHOLE = 1 << 40
+"""More code points than any answer has."""
+
 MAX_ENDS = 64
 """Ends of runs a room remembers."""
 
@@ -50,15 +53,22 @@ MAX_ENDS = 64
 class OpenRun:
     """A run that is being written in this room, as far as its readers in step have been told."""
 
-    __slots__ = ("assistant", "attempt", "ended", "length", "started", "told")
+    __slots__ = ("assistant", "attempt", "ended", "length", "over", "started", "told")
 
     def __init__(self, assistant: str, attempt: int) -> None:
         self.assistant = assistant
         self.attempt = attempt
         self.started = False  # somebody has begun to write it
         self.ended = False  # its end is due, but not yet written
+        self.over = False  # its message is in the log; no piece is told any more
         self.length = 0  # code points shouted
         self.told = 0  # code points written to the readers in step
+
+    @property
+    def heard(self) -> int:
+        """Code points a reader in step need not be told any more. Of an answer that is over its message is enough:
+        who came late was told nothing of it."""
+        return WHOLE if self.over else self.told
 
 
 class Fill(Protocol):
@@ -168,6 +178,8 @@ class Room:
         """Keep `runs` up to date; the part of the event that is new, if any."""
         run = self.runs.get(frame.run)
         if isinstance(frame, frames.RunDelta):
+            if run is not None and run.over and run.attempt >= frame.attempt:
+                return None
             piece = self._feed.piece(frame.run, frame.attempt, frame.offset, frame.text)
             if piece is None:  # heard before, or something in between was lost
                 progress = self._so_far(frame.run)

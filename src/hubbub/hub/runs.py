@@ -7,6 +7,7 @@ considered again, and runs that had not ended begin their next attempt.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from hubbub.core import frames, triggers
-from hubbub.core.errors import NotFound, Problem, QueueFull
+from hubbub.core.errors import NotFound, Problem, QueueFull, StorageFull, Unavailable
 from hubbub.core.nouns import Draft, Kind, Message, Prompt, Run, RunState, Task, Turn, new_id, seq_of
 from hubbub.core.ports import Progress
 from hubbub.hub import threads
@@ -34,7 +35,8 @@ MAX_ATTEMPTS = 3
 MARK_EVERY_S = 30.0
 COMPARE_EVERY_S = 3.0
 PROMPT_BYTES = 256 << 10
-MAX_AGAIN = 1000
+MAX_ASKED = 1000
+"""Messages of a thread that wait to be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,10 @@ class Runs:
         self.assistants = {assistant.name: assistant for assistant in assistants}
         self._open: dict[str, Run] = {}
         self._ending: set[str] = set()
-        self._again: deque[Message] = deque(maxlen=MAX_AGAIN)  # questions whose run could not be stored
+        self._asked: dict[str, deque[Message]] = {}  # by thread: what is being looked at, oldest first
+        self._at_work: set[str] = set()  # threads whose questions somebody is looking at
+        self._unstored: dict[str, Progress] = {}  # ends that could not be stored yet
+        self._stray: set[str] = set()  # runs that are open in the store and nowhere else
         self._considered: dict[tuple[str, str], int] = {}  # (thread, assistant) -> seq no crash has to look at again
         self._marked_at = self._compared_at = time.monotonic()
 
@@ -65,19 +70,30 @@ class Runs:
             await hub.arrive(name, Kind.ASSISTANT)
         for run in await hub.store.open_runs():
             if run.assistant in self.assistants:
-                await self._retry(run)
+                with contextlib.suppress(Unavailable, StorageFull):  # the sweep takes it up
+                    await self._retry(run)
         for name in self.assistants:
             for thread, seen in await hub.store.threads_of(name):
                 more, at = thread.head > seen, seen
                 while more:
                     page = await hub.store.read_after(thread.id, at, 100, PROMPT_BYTES)
                     for message in page.messages:
-                        room = await hub.room(thread.id)
-                        await self._consider(room, message, {name: self.assistants[name]})
+                        await self._consider_again(message, name)
                         at = message.seq
                     more = page.more
-                if at > seen:
+                if at > seen and thread.id not in self._asked:
                     await hub.store.see(thread.id, name, at)
+
+    async def _consider_again(self, message: Message, name: str) -> None:
+        """After a crash: what lies after the assistant's mark."""
+        if message.thread not in self._asked:
+            try:
+                room = await self._hub.room(message.thread)
+                await self._consider(room, message, {name: self.assistants[name]})
+                return
+            except (Unavailable, StorageFull):
+                pass
+        self._asked.setdefault(message.thread, deque()).append(message)
 
     async def stop(self) -> None:
         """What was considered need not be looked at again."""
@@ -95,7 +111,36 @@ class Runs:
         if message.type in ("chat", "command") and (
             room.thread.private or message.reply_to or triggers.may_mention(message.text)
         ):
-            self._hub.spawn(self._consider(room, message, self.assistants))
+            asked = self._asked.setdefault(message.thread, deque())
+            if len(asked) < MAX_ASKED:
+                asked.append(message)
+                self._go_on(message.thread)
+
+    def _go_on(self, thread: str) -> None:
+        if thread not in self._at_work:
+            self._at_work.add(thread)
+            self._hub.spawn(self._work_off(thread))
+
+    async def _work_off(self, thread: str) -> None:
+        """Look at the questions of a thread in their order. One that cannot be stored now stays the first, and the
+        sweep goes on with it: beginning a run marks everything up to its question as seen."""
+        asked = self._asked[thread]
+        try:
+            while asked:
+                await self._consider(await self._hub.room(thread), asked[0], self.assistants)
+                asked.popleft()
+        except (Unavailable, StorageFull) as failure:
+            log.warning("run_not_begun", thread=thread, code=failure.code)
+        except NotFound:  # the thread was deleted
+            asked.clear()
+        except BaseException:
+            if asked:
+                asked.popleft()  # a bug; the others are not to wait for it for ever
+            raise
+        finally:
+            self._at_work.discard(thread)
+            if not asked:
+                del self._asked[thread]
 
     async def _consider(self, room: Room, message: Message, assistants: dict[str, Assistant]) -> None:
         hub = self._hub
@@ -115,18 +160,18 @@ class Runs:
             if room.thread.private and assistant.name not in room.members:
                 continue
             try:
-                await self._let_in(room, message.sender, assistant.name)
+                await self._let_in(room, message.sender, assistant.name, message.seq - 1)
                 await self.begin(room, assistant.name, message.seq, depth)
+            except (Unavailable, StorageFull):
+                raise
             except Problem as refused:
                 log.warning("run_not_begun", thread=room.id, assistant=assistant.name, code=refused.code)
-                if refused.code in ("unavailable", "storage_full"):
-                    self._again.append(message)
 
-    async def _let_in(self, room: Room, name: str, assistant: str) -> None:
-        """Whoever asks an assistant brings it into the thread, as they could have done before. Raises BadRequest:
-        the thread is the private one of two others."""
+    async def _let_in(self, room: Room, name: str, assistant: str, seen: int = -1) -> None:
+        """Whoever asks an assistant brings it into the thread, as they could have done before; the question it was
+        asked is not yet seen. Raises BadRequest: the thread is the private one of two others."""
         if assistant not in room.members:
-            await threads.add(self._hub, name, frames.ThreadAdd(thread=room.id, member=assistant))
+            await threads.add(self._hub, name, frames.ThreadAdd(thread=room.id, member=assistant), seen)
 
     async def begin(self, room: Room, assistant: str, trigger: int, depth: int = 0) -> tuple[Run, int] | None:
         """Store and queue a run, and say its place in the queue. None when that message asked this assistant before."""
@@ -138,12 +183,15 @@ class Runs:
     async def _queue(self, run: Run) -> int:
         hub = self._hub
         self._open[run.id] = run
-        prompt = await self._prompt(run)
-        task = Task(run=run.id, thread=run.thread, assistant=run.assistant, attempt=run.attempt, prompt=prompt)
         try:
+            prompt = await self._prompt(run)
+            task = Task(run=run.id, thread=run.thread, assistant=run.assistant, attempt=run.attempt, prompt=prompt)
             position = await hub.bus.put(task)
         except QueueFull as full:
             await self._end(run, Progress(run.attempt, "", RunState.FAILED, full.detail))
+            raise
+        except BaseException:
+            self._open.pop(run.id, None)  # the sweep takes it up
             raise
         hub.publish(run.thread, frames.RunQueued(**_common(run), position=position))
         return position
@@ -209,18 +257,23 @@ class Runs:
                 key=run.id,
             )
             message = await hub.store.end_run(run.id, run.attempt, progress.state, progress.error, draft)
+            kept = await hub.store.run(run.id) if message is None else None
         except NotFound:  # the thread was deleted meanwhile
-            message = None
+            message = kept = None
         except Problem as failure:  # the sweep tries again
             log.warning("run_end_not_stored", run=run.id, code=failure.code)
+            self._unstored[run.id] = progress
             return
         finally:
             self._ending.discard(run.id)
         self._open.pop(run.id, None)
+        self._unstored.pop(run.id, None)
         if message is not None:
             ended = replace(run, state=progress.state, error=progress.error, message=message.id, seq=message.seq)
             hub.posted(message)
             hub.publish(run.thread, end_frame(ended))
+        elif kept is not None and kept.state.ended:  # stored by a try whose outcome was unknown
+            hub.publish(run.thread, end_frame(kept))
         hub.bus.forget(run.id)
 
     # What members may ask for
@@ -242,9 +295,11 @@ class Runs:
         run = await self.get(name, request.run)
         open_run = self._open.get(run.id)
         if open_run is not None:
+            self._hub.bus.cancel(run.id)  # first, so that nobody hears more than the message will hold
             progress = self._hub.bus.so_far(run.id)
-            text = progress.text if progress and progress.attempt == open_run.attempt else ""
-            await self._end(open_run, Progress(open_run.attempt, text, RunState.CANCELLED))
+            if progress is None or progress.attempt != open_run.attempt or not progress.state.ended:
+                progress = Progress(open_run.attempt, "", RunState.CANCELLED)
+            await self._end(open_run, progress)
             run = await self._hub.store.run(run.id) or run
         return frames.RunReply(run=self.view(run))
 
@@ -278,18 +333,33 @@ class Runs:
         now = time.monotonic()
         if now - self._compared_at > COMPARE_EVERY_S:
             self._compared_at = now
-            again, self._again = self._again, deque(maxlen=MAX_AGAIN)
-            for message in again:
-                self.consider(message)
-            for id in list(self._open):
-                self.noticed_end(id)
-        if now - self._marked_at > MARK_EVERY_S and not self._again:
+            for thread in list(self._asked):
+                self._go_on(thread)
+            for id, run in list(self._open.items()):
+                if id in self._unstored:
+                    self._hub.spawn(self._end(run, self._unstored[id]))
+                else:
+                    self.noticed_end(id)
+            await self._take_up_strays()
+        if now - self._marked_at > MARK_EVERY_S:
             self._marked_at = now
             await self._move_marks()
+
+    async def _take_up_strays(self) -> None:
+        """Runs that were stored although the store could not say so, or could not be queued. One that is only just
+        being begun is looked at again before it counts as such."""
+        runs = await self._hub.store.open_runs()
+        stray = {run.id: run for run in runs if run.assistant in self.assistants and run.id not in self._open}
+        before, self._stray = self._stray, set(stray)
+        for id in before & stray.keys():
+            await self._retry(stray[id])
 
     async def _move_marks(self) -> None:
         considered, self._considered = self._considered, {}
         for (thread, name), seq in considered.items():
+            if asked := self._asked.get(thread):
+                self._considered.setdefault((thread, name), seq)
+                seq = min(seq, asked[0].seq - 1)
             try:
                 await self._hub.store.see(thread, name, seq)
             except Problem as failure:

@@ -377,7 +377,7 @@ class Session:
                 room.behind.add(self)
                 self.feed.threads[room.id] = room.head
                 for id, run in room.runs.items():
-                    self.feed.runs[id] = (run.attempt, run.told)
+                    self.feed.runs[id] = (run.attempt, run.heard)
         if not self.reading_paused:
             self.reading_paused = True
             self.door.pause_reading()

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from hubbub.core.errors import Unavailable
+
 if TYPE_CHECKING:
     from hubbub.hub.hub import Hub
 
@@ -35,9 +37,13 @@ async def sweep(hub: Hub) -> None:
                 forgive(hub, late)
             look(hub, time.monotonic())
             await hub.runs.sweep()
+            for room in list(hub.unsure):
+                await hub.recheck(room)
             if time.monotonic() - compared >= COMPARE_EVERY_S:
                 compared = time.monotonic()
                 await compare_heads(hub)
+        except Unavailable as failure:  # of the store; it may be back the next time
+            log.warning("sweep_interrupted", reason=failure.detail)
         except Exception:
             log.exception("sweep_failed")
 

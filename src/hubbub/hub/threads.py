@@ -5,10 +5,12 @@ Whoever joins, leaves, is added or removed becomes a `notification` message of t
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from hubbub.core import frames
-from hubbub.core.errors import BadRequest, NotFound
+from hubbub.core.errors import BadRequest, NotFound, Unavailable
 from hubbub.core.forms import Shout
 from hubbub.core.lines import clean_output
 from hubbub.core.nouns import LOBBY, Draft, Membership, Thread, new_id
@@ -38,22 +40,35 @@ async def join(hub: Hub, name: str, request: frames.ThreadJoin) -> frames.Thread
     return await _enter(hub, room, name, name, "joined", f"{name} joined.")
 
 
-async def add(hub: Hub, name: str, request: frames.ThreadAdd) -> frames.ThreadFrame:
-    """Make somebody else a member."""
+async def add(hub: Hub, name: str, request: frames.ThreadAdd, seen: int = -1) -> frames.ThreadFrame:
+    """Make somebody else a member, who has seen the thread up to `seen` (below 0: all there is)."""
     room = await hub.room_for(name, request.thread)
     member = (await hub.addressee(request.member)).name
     _not_private(room)
-    return await _enter(hub, room, name, member, "added", f"{name} added {member}.")
+    return await _enter(hub, room, name, member, "added", f"{name} added {member}.", seen)
 
 
-async def _enter(hub: Hub, room: Room, by: str, member: str, event: str, text: str) -> frames.ThreadFrame:
+async def _enter(
+    hub: Hub, room: Room, by: str, member: str, event: str, text: str, seen: int = -1
+) -> frames.ThreadFrame:
     notice = _notice(hub, room, by, member, event, text)
-    message = await hub.store.join(Membership(thread=room.id, member=member, seen=-1), notice)
+    with _in_doubt(hub, room):
+        message = await hub.store.join(Membership(thread=room.id, member=member, seen=seen), notice)
     if message is not None:
         hub.entered(room, member, message.seq - 1)
         hub.posted(message)
         changed(hub, room)
     return frames.ThreadFrame(thread=room.view(await _seen(hub, room, by)))
+
+
+@contextlib.contextmanager
+def _in_doubt(hub: Hub, room: Room) -> Iterator[None]:
+    """When the store cannot say whether it was done, the room finds out later who is in it."""
+    try:
+        yield
+    except Unavailable:
+        hub.unsure.add(room)
+        raise
 
 
 async def leave(hub: Hub, name: str, request: frames.ThreadLeave) -> frames.ThreadFrame:
@@ -73,7 +88,8 @@ async def remove(hub: Hub, name: str, request: frames.ThreadRemove) -> frames.Th
 
 async def _depart(hub: Hub, room: Room, by: str, member: str, event: str, text: str) -> frames.ThreadFrame:
     _not_private(room)
-    message = await hub.store.leave(room.id, member, _notice(hub, room, by, member, event, text))
+    with _in_doubt(hub, room):
+        message = await hub.store.leave(room.id, member, _notice(hub, room, by, member, event, text))
     if message is not None:
         hub.departed(room, member)
         hub.posted(message)
