@@ -37,6 +37,9 @@ KEPT_SEEDS = {
     1808: "an end whose storing had an unknown outcome was told by nobody",
     2210: "an assistant brought in by a question had it marked as seen before the run was stored",
     2472: "who came when an answer was over, but its message not there, counted as having heard its beginning",
+    2806: "an end was told by nobody when its storing failed beside a crash",
+    2829: "questions whose storing had an unknown outcome were asked out of order, and some forgotten in a crash",
+    4049: "questions were forgotten in the same way in a thread of two",
 }
 """Seeds that failed once, and what was wrong then. What a seed does changes with the simulation."""
 

@@ -178,7 +178,7 @@ class Hub:
     def posted(self, message: Message) -> None:
         """A message was committed: shout it, and see whether an assistant has to answer."""
         self.publish(message.thread, frames.MessageFrame(thread=message.thread, seq=message.seq, message=message))
-        self.runs.consider(message)
+        self.runs.consider(message)  # the room has done so, unless the bus is slow or has lost it
 
     def fill(self, room: Room) -> None:
         """Read what the store has and the bus has not brought, unless that is under way."""
@@ -312,7 +312,7 @@ class Hub:
         if thread is None:
             raise NotFound("There is no such thread here.")
         members = {membership.member: membership.seen for membership in await self.store.memberships(id)}
-        room = self.rooms[id] = Room(thread, members, fill=self.fill, so_far=self.bus.so_far)
+        room = self.rooms[id] = Room(thread, members, fill=self.fill, heard=self.runs.consider, so_far=self.bus.so_far)
         for name, seen in members.items():
             self.entered(room, name, seen)
         if thread.private:

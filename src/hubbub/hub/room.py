@@ -24,7 +24,7 @@ from hubbub.core import frames, wire
 from hubbub.core.feed import Feed, Verdict
 from hubbub.core.forms import Form, Shout
 from hubbub.core.framing import MAX_FRAME_BYTES
-from hubbub.core.nouns import SHOWN_MEMBERS, Member, Thread
+from hubbub.core.nouns import SHOWN_MEMBERS, Member, Message, Thread
 from hubbub.core.ports import Progress
 from hubbub.hub.crowd import Crowd
 
@@ -85,11 +85,13 @@ class Room:
         "_due_bytes",
         "_feed",
         "_fill",
+        "_heard",
         "_loop",
         "_scheduled",
         "_so_far",
         "assistants",
         "behind",
+        "considered",
         "ends",
         "head",
         "members",
@@ -101,19 +103,27 @@ class Room:
     )
 
     def __init__(
-        self, thread: Thread, members: Iterable[str], *, fill: Fill, so_far: Callable[[str], Progress | None]
+        self,
+        thread: Thread,
+        members: Iterable[str],
+        *,
+        fill: Fill,
+        heard: Callable[[Message], None],
+        so_far: Callable[[str], Progress | None],
     ) -> None:
         self.thread = thread
         self.members: dict[str, None] = dict.fromkeys(members)
         self.offline: dict[str, None] = {}
         self.assistants: dict[str, Member] = {}
         self.head = thread.head  # seq of the newest message written to the readers in step
+        self.considered = thread.head  # up to where it was asked whether an assistant has to answer
         self.runs: dict[str, OpenRun] = {}
         self.behind: set[Session] = set()
         self.pair: tuple[str, str] | None = None  # the keys of a private room's two members
         self.touched = 0.0  # when it was last used, for putting unused rooms away
         self._feed = Feed({thread.id: thread.head})
         self._fill = fill
+        self._heard = heard  # called for every message, once and in order
         self._so_far = so_far
         self.ends: dict[str, frames.RunFrame] = {}  # of the runs that ended lately; their late pieces are dropped
         self._crowds: dict[Form, Crowd] = {}  # who is in step
@@ -157,6 +167,7 @@ class Room:
                 if verdict is Verdict.GAP:
                     self._fill(self)
                 return
+            self._heard(frame.message)
         elif isinstance(frame, frames.RunFrame):
             new = None if frame.run in self.ends else self._follow(frame)
             if new is None:

@@ -102,9 +102,16 @@ class Runs:
     # Beginning
 
     def consider(self, message: Message) -> None:
-        """A new message: does an assistant in its thread have to answer?"""
+        """A new message: does an assistant in its thread have to answer? Each is asked about once and in order, as
+        beginning a run counts everything before its question as seen."""
         room = self._hub.rooms.get(message.thread)
-        if room is None or not (room.assistants or triggers.may_mention(message.text)):
+        if room is None or message.seq <= room.considered:
+            return
+        if message.seq > room.considered + 1:
+            self._hub.fill(room)  # which brings those before it first
+            return
+        room.considered = message.seq
+        if not (room.assistants or triggers.may_mention(message.text)):
             return
         for name in room.assistants:
             self._considered[message.thread, name] = message.seq
