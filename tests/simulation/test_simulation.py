@@ -32,13 +32,17 @@ KEPT_SEEDS = {
     673: "offsets of runs were honoured although they were of another epoch",
     1099: "a run that was stored, but not put into the queue or ended, waited for the next start",
     1150: "a question that could not be stored as a run was forgotten when the mark moved past it",
+    1169: "who came in while a room read its members again was taken out of it",
     1231: "who became a member while saying hello was not put into that room",
     1301: "a cursor from the log was above the head of a room that had not heard of those messages yet",
+    1685: "the end of a run begun before a restart was told to nobody in step",
+    1874: "a question acknowledged only after a restart was not looked at again",
     1808: "an end whose storing had an unknown outcome was told by nobody",
     2210: "an assistant brought in by a question had it marked as seen before the run was stored",
     2472: "who came when an answer was over, but its message not there, counted as having heard its beginning",
     2806: "an end was told by nobody when its storing failed beside a crash",
     2829: "questions whose storing had an unknown outcome were asked out of order, and some forgotten in a crash",
+    3962: "the end of a run begun before a restart was told to nobody in step",
     4049: "questions were forgotten in the same way in a thread of two",
 }
 """Seeds that failed once, and what was wrong then. What a seed does changes with the simulation."""

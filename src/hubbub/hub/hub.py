@@ -40,6 +40,9 @@ LATEST_S = 10.0
 """After a second so many sessions may come back, a tenth of a second later as many again, and so on; nobody is told to
 wait this much longer. Clients add a random part of their own."""
 
+RECHECKS = 10
+"""Times a room's members are read at once until nobody has come or gone meanwhile."""
+
 FINISH_S = 2.0
 """How long background work may take to finish when the hub stops."""
 
@@ -328,7 +331,14 @@ class Hub:
 
     async def recheck(self, room: Room) -> None:
         """Believe the store about who is in the room, and put into it whoever is connected and does not hear it."""
-        now = {membership.member: membership.seen for membership in await self.store.memberships(room.id)}
+        for _ in range(RECHECKS):
+            changes = room.changes
+            now = {membership.member: membership.seen for membership in await self.store.memberships(room.id)}
+            if room.changes == changes:
+                break
+        else:  # people come and go all the time: what was read is of the past
+            self.unsure.add(room)
+            return
         for name in room.members.keys() - now.keys():
             self.departed(room, name)
         for name, seen in now.items():

@@ -91,11 +91,13 @@ class Room:
         "_so_far",
         "assistants",
         "behind",
+        "changes",
         "considered",
         "ends",
         "head",
         "members",
         "offline",
+        "opened_at",
         "pair",
         "runs",
         "thread",
@@ -116,7 +118,9 @@ class Room:
         self.offline: dict[str, None] = {}
         self.assistants: dict[str, Member] = {}
         self.head = thread.head  # seq of the newest message written to the readers in step
+        self.opened_at = thread.head
         self.considered = thread.head  # up to where it was asked whether an assistant has to answer
+        self.changes = 0  # of its members
         self.runs: dict[str, OpenRun] = {}
         self.behind: set[Session] = set()
         self.pair: tuple[str, str] | None = None  # the keys of a private room's two members
@@ -229,10 +233,9 @@ class Room:
         self.ends[frame.run] = frame
         if len(self.ends) > MAX_ENDS:
             del self.ends[next(iter(self.ends))]
-        if run is None:
-            return None
-        run.ended = True
-        return frame
+        if run is not None:
+            run.ended = True
+        return frame  # also of a run unknown here: somebody may have heard its beginning before a restart
 
     def flush(self) -> None:
         """Write what is due: one write a reader."""
@@ -292,11 +295,13 @@ class Room:
     # Members
 
     def enter(self, name: str, *, online: bool) -> None:
+        self.changes += 1
         self.members[name] = None
         if not online:
             self.offline[name] = None
 
     def depart(self, name: str) -> None:
+        self.changes += 1
         self.members.pop(name, None)
         self.offline.pop(name, None)
         self.assistants.pop(name, None)

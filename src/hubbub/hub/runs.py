@@ -105,12 +105,12 @@ class Runs:
         """A new message: does an assistant in its thread have to answer? Each is asked about once and in order, as
         beginning a run counts everything before its question as seen."""
         room = self._hub.rooms.get(message.thread)
-        if room is None or message.seq <= room.considered:
+        if room is None or room.opened_at < message.seq <= room.considered:
             return
         if message.seq > room.considered + 1:
             self._hub.fill(room)  # which brings those before it first
             return
-        room.considered = message.seq
+        room.considered = max(room.considered, message.seq)  # one from before is acknowledged again
         if not (room.assistants or triggers.may_mention(message.text)):
             return
         for name in room.assistants:
