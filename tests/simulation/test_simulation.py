@@ -43,6 +43,7 @@ KEPT_SEEDS = {
     2806: "an end was told by nobody when its storing failed beside a crash",
     2829: "questions whose storing had an unknown outcome were asked out of order, and some forgotten in a crash",
     3962: "the end of a run begun before a restart was told to nobody in step",
+    4497: "the end of a run begun before a restart was not told to who was behind",
     4049: "questions were forgotten in the same way in a thread of two",
 }
 """Seeds that failed once, and what was wrong then. What a seed does changes with the simulation."""

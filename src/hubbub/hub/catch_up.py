@@ -103,6 +103,8 @@ async def _read_log(session: Session, room: Room, feed: Feed, store: Store) -> N
             )
             if ending:
                 shouts.append(Shout(end_frame(ending), message.seq))
+            elif message.run in room.ends:
+                shouts.append(Shout(room.ends[message.run], message.seq))
         if page.messages:
             feed.threads[room.id] = page.messages[-1].seq
             session.tell(shouts)
