@@ -294,7 +294,7 @@ class Hub:
                 told.update(dict.fromkeys(room.sessions()))
         shouts = [Shout(frames.Presence(user=name, online=online))]
         for session in told:
-            if session.name != name and not session.stopped:
+            if session.name != name and session.ready and not session.stopped:
                 session.tell(shouts)
 
     # Rooms
@@ -392,7 +392,7 @@ class Hub:
                 session.feed.threads.pop(room.id, None)
                 for run in room.runs:
                     session.feed.runs.pop(run, None)
-            if not session.stopped:
+            if session.ready and not session.stopped:
                 session.tell([Shout(frames.ThreadFrame(thread=room.view()))])
 
     def _forget_place(self, room: Room, name: str) -> None:

@@ -115,7 +115,7 @@ async def delete(hub: Hub, name: str, id: str) -> None:
     if id == LOBBY:
         raise BadRequest("The lobby cannot be deleted.")
     await hub.store.delete_thread(id)
-    for session in room.sessions():
+    for session in [session for session in room.sessions() if session.ready]:
         session.tell([Shout(frames.Reset(thread=id, reason="The thread was deleted."))])
     for member in list(room.members):
         hub.departed(room, member)
