@@ -223,3 +223,14 @@ async def test_a_websocket_that_vanishes_in_the_middle_is_forgotten(house: House
             wire.end()
             await wire.rest(SOON_S)
         await alice.take("presence", user=name, online=False)
+
+
+@pytest.mark.parametrize("above", [0, 1, 4])
+async def test_a_text_message_holds_a_mebibyte_and_not_a_byte_more(house: House, above: int) -> None:
+    frame = json.dumps({"type": "ping", "id": 1}).encode().ljust((1 << 20) + above)
+    async with await house.talk("text", fresh("mallory")) as mallory:
+        await mallory.send_payload(frame)
+        if above:
+            assert (await mallory.closing())[0] == 1009
+        else:
+            await mallory.take("pong", id=1)

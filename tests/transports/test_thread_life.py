@@ -115,3 +115,11 @@ async def test_who_is_added_and_removed_again_and_again_hears_only_what_was_said
     assert [text for text in said if text.startswith("out")] == []
     seqs = [f["seq"] for f in robert.heard if f["type"] == "message" and f["thread"] == thread]
     assert seqs == sorted(set(seqs))
+
+
+async def test_nobody_is_put_out_of_the_lobby(house: House) -> None:
+    ann, bob = fresh("ann"), fresh("bob")
+    async with await house.talk("text", ann) as alice, await house.talk("framed", bob) as robert:
+        refused = await alice.ask("thread.remove", thread="lobby", member=bob)
+        assert (refused["type"], refused["code"]) == ("error", "bad_request")
+        assert (await robert.post("lobby", "still here"))["type"] == "ack"

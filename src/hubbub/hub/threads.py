@@ -83,6 +83,8 @@ async def remove(hub: Hub, name: str, request: frames.ThreadRemove) -> frames.Th
     known = hub.people.known(request.member)
     if known is None or known.name not in room.members:
         raise NotFound(f"'{request.member}' is not in this thread.")
+    if room.id == LOBBY and known.name != name:
+        raise BadRequest("The lobby is everybody's; nobody is put out of it.")
     return await _depart(hub, room, name, known.name, "removed", f"{name} removed {known.name}.")
 
 

@@ -36,7 +36,7 @@ from hubbub.stores.group_commit import SLOW_S, GroupCommit, outside
 DATABASE = "hubbub.db"
 """The file's name in the home directory."""
 
-MAX_MARKS = 50_000
+MAX_MARKS = MAX_HEADS = 50_000
 
 _to_json = msgspec.json.Encoder().encode
 
@@ -159,6 +159,8 @@ class SqliteStore:
         ).fetchone()
         if row is None:
             raise NotFound("There is no such thread.")
+        if len(self._heads) >= MAX_HEADS:
+            self._heads.clear()  # the writer reads its own open group, too
         return cast(int, row[0])
 
     def _seen(self, thread: str, member: str) -> int:

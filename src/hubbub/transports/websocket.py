@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from hubbub.core.errors import OUTSIDE
 from hubbub.core.forms import BINARY, TEXT
 from hubbub.core.framing import MAX_FRAME_BYTES
-from hubbub.core.websocket import Binary, Broken, Close, Ping, Pong, Receiver, Text, close_frame, pong_frame
+from hubbub.core.websocket import TOO_BIG, Binary, Broken, Close, Ping, Pong, Receiver, Text, close_frame, pong_frame
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
 from hubbub.transports.door import SocketDoor
@@ -53,6 +53,9 @@ class WebSocketDoor(SocketDoor):
                 if kind is Close:
                     self.transport.close()
             elif kind is Text:
+                if len(event.payload) > MAX_FRAME_BYTES:  # type: ignore[union-attr]
+                    self._broken(Broken(TOO_BIG, f"a frame holds at most {MAX_FRAME_BYTES} bytes"))
+                    break
                 if self.session.fresh:
                     self.session.form = TEXT
                 self.session.receive(event.payload)  # type: ignore[union-attr]
