@@ -14,7 +14,7 @@ from bench import machine
 from bench.options import Options
 from bench.result import Result
 
-BENCHES = ("fanout", "durable", "memory", "startup")
+BENCHES = ("fanout", "durable", "memory", "storm", "startup")
 
 
 def numbers(text: str) -> tuple[int, ...]:
@@ -33,7 +33,7 @@ def parse() -> argparse.Namespace:
     tuning = parser.add_argument_group("to look at one thing")
     tuning.add_argument("--seconds", type=float, default=0.0, help="length of a round")
     tuning.add_argument("--rounds", type=int, default=0, help="rounds of each side")
-    tuning.add_argument("--readers", type=numbers, default=(), help="fan-out, memory: how many, as in 100,1000")
+    tuning.add_argument("--readers", type=numbers, default=(), help="fan-out, memory, storm: how many, as in 100,1000")
     tuning.add_argument("--windows", type=numbers, default=(), help="fan-out: frames in flight, as in 1,16")
     tuning.add_argument("--kinds", type=words, default=(), help="fan-out: live, durable or live,durable")
     arguments = parser.parse_args()
