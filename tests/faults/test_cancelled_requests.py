@@ -97,6 +97,7 @@ class Town:
         self.given_up: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.numbers = iter(range(1, 1 << 30))
+        self.over = False
 
     def some_questions(self, count: int, *, http: bool, member: Member | None = None) -> list[tuple[Member, str]]:
         kinds = ["history", "history", "threads", "send"] + (["me"] if http else [])
@@ -120,13 +121,18 @@ class Town:
             kind, fields = as_frame(member, question, number)
             await talker.send(kind, id=f"{member.name}-{number}", **fields)
         for number, question in list(zip(numbers, questions, strict=True))[:hear]:
-            while "id" not in (frame := await asyncio.wait_for(talker._read(), WAIT_S)):
+            while "id" not in (frame := await self._heard(talker)):
                 if frame["type"] == "message":
                     assert frame["thread"] == member.thread
                     assert frame["message"]["sender"] == member.name
             assert frame["id"] == f"{member.name}-{number}", frame
             belongs(member, question, frame)
             self.answered["frames"] += 1
+
+    @staticmethod
+    async def _heard(talker: Talker) -> dict[str, Any]:
+        async with asyncio.timeout(WAIT_S):  # `wait_for` may swallow the end of those who go on
+            return await talker._read()
 
     async def enter(self, kind: str, member: Member) -> Talker:
         talker = await connect(self.server, kind)
@@ -213,17 +219,17 @@ class Town:
     async def go_on_sharing(self) -> None:
         """Several members over one connection, several questions at once, every one answered in its order."""
         async with await Wire.open(self.server.port) as wire:
-            while True:
+            while not self.over:
                 questions = self.some_questions(4, http=True)
                 await self.ask_over(wire, questions, len(questions))
 
     async def go_on_pooled(self) -> None:
-        while True:
+        while not self.over:
             await self.ask_pooled()
 
     async def go_on_talking(self, kind: str, member: Member) -> None:
         async with await self.enter(kind, member) as talker:
-            while True:
+            while not self.over:
                 questions = [question for _, question in self.some_questions(4, http=False)]
                 await self.ask_in(talker, member, questions, len(questions))
 
@@ -245,6 +251,7 @@ async def test_no_answer_reaches_another_member_however_many_requests_are_given_
                 ]
                 giving_up = [group.create_task(town.give_up(count // IMPATIENT)) for _ in range(IMPATIENT)]
                 await asyncio.wait(giving_up)
+                town.over = True
                 for task in going_on:
                     task.cancel()
         await closed(server, files)

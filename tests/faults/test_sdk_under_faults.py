@@ -78,7 +78,7 @@ class Person(Remembering):
                     assert frame.offset == len(heard), f"a piece at {frame.offset}, not at {len(heard)}"
                     self.runs[frame.run] += frame.text
                 case frames.RunCompleted():
-                    assert frame.run in self.runs
+                    self.runs.setdefault(frame.run, "")
                     self.ended.append(frame.run)
                 case frames.Error(code="bad_frame"):
                     pass  # a request was cut in two, and the other direction still open
