@@ -31,7 +31,7 @@ def in_both(crowd: Crowd, count: int, name: str) -> list[Client]:
 
 @pytest.mark.parametrize(
     ("stopped", "live", "fill_s", "fill_bytes"),
-    [(100, 20, 0.05, BIG_BYTES), pytest.param(500, 100, USUAL_S, USUAL_BYTES, marks=LONG)],
+    [pytest.param(100, 20, 0.05, BIG_BYTES, marks=LONG), pytest.param(500, 100, USUAL_S, USUAL_BYTES, marks=LONG)],
 )
 async def test_readers_that_stop_slow_nobody_down_cost_little_and_are_closed_with_their_cursor(
     tmp_path: Path, stopped: int, live: int, fill_s: float, fill_bytes: int
