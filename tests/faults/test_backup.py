@@ -145,6 +145,27 @@ async def test_a_kill_in_mid_restore_is_finished_at_the_next_start(tmp_path: Pat
     assert texts == ["one"]
 
 
+async def test_of_two_restores_within_a_second_each_keeps_what_it_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hubbub.stores import backup
+
+    home, copy = tmp_path / "home", tmp_path / "copy.db"
+    async with running(home) as server, await FramedClient.open(server.tcp_port) as alice:
+        await alice.hello("alice")
+        assert (await hubbub("backup", copy, "--home", home))[0] == 0
+        await alice.post(LOBBY, "only here")
+        assert await server.stop() == 0
+    monkeypatch.setattr(backup.time, "gmtime", lambda: (2026, 1, 1, 0, 0, 0, 3, 1, 0))
+    kept = []
+    for _ in range(2):
+        backup.lay_in(copy, home / "hubbub.db")
+        kept.append(backup.take_in(home / "hubbub.db"))
+
+    assert [[text for _, _, text in await stored_log(file)] for file in kept] == [["only here"], []]
+    assert backup.kept_aside(home / "hubbub.db") == set(kept)
+
+
 async def test_what_is_no_backup_is_refused_and_nothing_is_changed(tmp_path: Path) -> None:
     home, junk, foreign, newer = (tmp_path / name for name in ("home", "junk", "foreign.db", "newer.db"))
     async with running(home) as server, await FramedClient.open(server.tcp_port) as alice:

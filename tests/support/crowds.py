@@ -421,10 +421,18 @@ def connections(pid: int) -> int:
     return sum(what.startswith("socket:") for what in open_files(pid))
 
 
-def unsent(*ports: int) -> list[int]:
-    """Bytes the kernel holds for each connection of a server: written, and not taken by the other side."""
+def unsent(*ports: int, to: Crowd | None = None) -> list[int]:
+    """Bytes the kernel holds for each connection of a server, or for those of a crowd: written, and not taken by the
+    other side."""
+    theirs = None if to is None else {one.sock.getsockname()[1] for one in to.clients if one.sock is not None}
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return [int(row[4].split(":")[0], 16) for row in rows if int(row[1].split(":")[1], 16) in ports and row[3] != "0A"]
+    return [
+        int(row[4].split(":")[0], 16)
+        for row in rows
+        if int(row[1].split(":")[1], 16) in ports
+        and row[3] != "0A"
+        and (theirs is None or int(row[2].split(":")[1], 16) in theirs)
+    ]
 
 
 def quantile(values: Iterable[float], share: float) -> float:

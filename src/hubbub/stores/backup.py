@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import cast
 
@@ -96,7 +97,9 @@ def take_in(path: Path) -> Path | None:
     copy = incoming(path)
     if not copy.exists():
         return None
-    kept = path.with_name(f"{path.name}.before-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}")
+    at = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    names = (path.with_name(f"{path.name}.before-{at}{more}Z") for more in chain([""], (f".{n}" for n in count(2))))
+    kept = next(name for name in names if not name.exists())
     if path.exists():
         with contextlib.suppress(apsw.Error, OSError):  # what is being replaced may be damaged: that is why
             sqlite_file.rewrite_log(path)
