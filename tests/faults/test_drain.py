@@ -9,13 +9,12 @@ from random import Random
 
 import pytest
 
-from support.checker import check
+from support.load import WANDERING, Crowd
 from support.process import Server, running
 from support.server import serving
 from support.talkers import FramedClient, to
-from support.witness import LOBBY, StreamWitness, Witness, stored_log
+from support.witness import LOBBY
 
-KINDS = (["framed"], ["text"], ["binary"], ["framed", "text", "binary"])
 SOON_S = 10.0
 """The promise is 30 s. Half of that is for machines slower than any we know."""
 
@@ -27,55 +26,38 @@ async def test_sigterm_under_load_answers_what_was_asked_and_tells_everyone_when
     chance = Random(cycles)
     dismissed = told = 0
     async with running(tmp_path / "home") as server:
-        people = [
-            Witness(f"person{i}", server, kinds, window=1 if i % 2 else 8, seed=i) for i, kinds in enumerate(KINDS)
-        ]
-        listener = StreamWitness("listener", server)
-        listener.testimony.began[LOBBY] = 0
-        tasks = [asyncio.create_task(one.live()) for one in [*people, listener]]
-        for one in [*people, listener]:
-            await asyncio.wait_for(one.ready.wait(), 10)
-        for cycle in range(cycles):
-            stalled = await readers_that_do_not_read(server, 4)
-            for n in range(60):
-                for person in people:
-                    person.say(f"{person.name} {cycle} {n} {'x' * 2000}")
-            acked = people[0].testimony.acked.setdefault(LOBBY, {})
-            wanted = len(acked) + chance.randrange(1, 60)
-            await people[0].until(lambda acked=acked, wanted=wanted: len(acked) >= wanted)  # type: ignore[misc]
-            here = [one for one in [*people, listener] if one.ready.is_set()]
-            goodbyes = {one.name: len(one.byes) for one in here}
-            began = time.monotonic()
-            assert await server.stop() == 0, server.said[-2000:]
-            assert time.monotonic() - began < SOON_S
-            for one in here:
-                await one.until(lambda one=one: not one.ready.is_set(), 5)  # type: ignore[misc]
-                dismissed += 1
-                for bye in one.byes[goodbyes[one.name] :][:1]:
-                    told += 1
-                    assert bye["code"] == "shutdown"
-                    assert bye["resume"] is True
-                    assert 0 < bye["retry_after"] <= 11
-            for writer in stalled:
-                writer.transport.abort()
-            await server.start()
-        for person in people:
-            await person.until(lambda person=person: person.settled, 30)  # type: ignore[misc]
-        head = max(max(person.testimony.acked[LOBBY].values()) for person in people)
-        for one in people:
-            await one.until(lambda one=one: one.cursor == head)  # type: ignore[misc]
-        await listener.until(lambda: listener.cursor == head)
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        crowd = Crowd(server, WANDERING, windows=(8, 1))
+        async with crowd.there():
+            for cycle in range(cycles):
+                stalled = await readers_that_do_not_read(server, 4)
+                crowd.say(f"{cycle}", 60, size=2000)
+                acked = crowd.writers[0].testimony.acked.setdefault(LOBBY, {})
+                wanted = len(acked) + chance.randrange(1, 60)
+                await crowd.writers[0].until(lambda acked=acked, wanted=wanted: len(acked) >= wanted)  # type: ignore[misc]
+                here = [one for one in crowd.everybody if one.ready.is_set()]
+                goodbyes = {one.name: len(one.byes) for one in here}
+                began = time.monotonic()
+                assert await server.stop() == 0, server.said[-2000:]
+                assert time.monotonic() - began < SOON_S
+                for one in here:
+                    await one.until(lambda one=one: not one.ready.is_set(), 5)  # type: ignore[misc]
+                    dismissed += 1
+                    for bye in one.byes[goodbyes[one.name] :][:1]:
+                        told += 1
+                        assert bye["code"] == "shutdown"
+                        assert bye["resume"] is True
+                        assert 0 < bye["retry_after"] <= 11
+                for writer in stalled:
+                    writer.transport.abort()
+                await server.start()
+            await crowd.settled()
+            await crowd.all_heard()
         await server.kill()
         assert "Traceback" not in server.said
 
     # Who writes to a connection that has just been closed may lose what it had not read yet: that is TCP.
     assert told >= 0.9 * dismissed > 0
-    log = await stored_log(tmp_path / "home" / "hubbub.db")
-    assert check([one.testimony for one in [*people, listener]], {LOBBY: log}) == []
-    assert len(log) == cycles * 60 * len(people)
+    await crowd.judged(tmp_path / "home")
 
 
 async def readers_that_do_not_read(server: Server, count: int) -> list[asyncio.StreamWriter]:

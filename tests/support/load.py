@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from itertools import cycle
 from pathlib import Path
 
 from support.checker import check
 from support.process import Server
 from support.witness import LOBBY, StreamWitness, Witness, stored_log
 
-KINDS = (["framed"], ["text"], ["binary"])
+KINDS = (("framed",), ("text",), ("binary",))
+WANDERING = (*KINDS, ("framed", "text", "binary"))
+"""And one that comes over another transport each time."""
 
 
 class Crowd:
     """Writers over three transports, a listener, and a bystander who only listens, on one connection each."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, kinds: Sequence[Sequence[str]] = KINDS, windows: Sequence[int] = (4,)) -> None:
+        """`kinds`: the transports each writer takes in turn. `windows`: how many of a writer's messages wait for their
+        ack at most, given out in turn."""
         self.server = server
-        self.writers = [Witness(f"writer{i}", server, kinds, window=4, seed=i) for i, kinds in enumerate(KINDS)]
+        window = cycle(windows)
+        self.writers = [
+            Witness(f"writer{i}", server, list(those), window=next(window), seed=i) for i, those in enumerate(kinds)
+        ]
         self.bystander = Witness("bystander", server, ["text"])
         self.listener = StreamWitness("listener", server)
         self.listener.testimony.began[LOBBY] = 0
