@@ -32,8 +32,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
     # Roof: builds everything, owns lifetimes, alone reads the environment.
     "config": ("core",),
     "process": ("core", "config"),
+    "tls": ("core",),
     "upkeep": ("core", "stores", "config", "process"),
-    "app": ("core", "stores", "buses", "engines", "hub", "transports", "compat", "config", "process", "asgi"),
+    "app": ("core", "stores", "buses", "engines", "hub", "transports", "compat", "config", "process", "tls", "asgi"),
     "asgi": ("core", "stores", "buses", "engines", "hub", "transports", "compat", "config", "app"),
     "launcher": ("core", "apps", "config", "process", "app"),
     "cli": ("core", "client", "apps", "config", "process", "upkeep", "app", "launcher", "cli"),
@@ -42,7 +43,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
 }
 """Each part of the package, and the parts it may import. Everybody may read `hubbub.__version__`."""
 
-ROOF = ("config", "process", "upkeep", "app", "asgi", "launcher", "cli", "__main__")
+ROOF = ("config", "process", "tls", "upkeep", "app", "asgi", "launcher", "cli", "__main__")
 MAX_LINES = 500
 
 

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import importlib
 import socket
+import ssl
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,13 @@ from hubbub.buses.local import LocalBus
 from hubbub.config import Settings
 from hubbub.core.errors import BadRequest
 from hubbub.core.ports import Engine, Store
-from hubbub.hub.auth import Auth, load_key
+from hubbub.hub.auth import Auth, load_key, older_key
 from hubbub.hub.hub import Hub, Limits
 from hubbub.hub.runs import Assistant
 from hubbub.hub.worker import Worker
-from hubbub.process import prepare_home
+from hubbub.process import audit_log, prepare_home
+from hubbub.tls import HANDSHAKE_S, Certificate
+from hubbub.transports.site import Site
 from hubbub.transports.tcp import Threshold
 
 if TYPE_CHECKING:
@@ -69,6 +72,7 @@ class App:
 
     async def _start(self) -> None:
         settings = self.settings
+        settings.require_safe()
         # Ports first: a port in use should be said before anything is made.
         tcp = listening(settings.host, settings.tcp_port, "tcp_port")
         self._open.callback(tcp.close)
@@ -89,22 +93,50 @@ class App:
             limits=Limits(
                 send_rate=settings.send_rate,
                 send_burst=settings.send_burst,
+                hello_s=settings.hello_s,
+                name_s=settings.name_s,
+                frame_s=settings.frame_s,
+                slow_s=settings.slow_s,
+                text_bytes=settings.text_bytes,
                 history_turns=settings.max_history_length,
+                member_connections=settings.member_connections,
+                address_connections=settings.address_connections,
+                strangers_per_minute=settings.strangers_per_minute,
+                limit_loopback=settings.limit_loopback,
             ),
+            registration=settings.registration_allowed,
+            audit=audit_log(settings.logs),
             version=__version__,
+        )
+        self.site = Site(
+            origins=settings.origins or frozenset(),
+            local=settings.local,
+            proxied=settings.behind_proxy,
+            secure=settings.tls_cert is not None,
         )
         await self.hub.start()
         self._open.push_async_callback(self.hub.stop)
         self._open.push_async_callback(self._stop_worker, self.hub.spawn(self._work(bus, engine), standing=True))
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Threshold(self.hub), sock=tcp, backlog=BACKLOG)
+        tls = None
+        if settings.tls_cert is not None:
+            certificate = Certificate(settings.tls_cert, settings.tls_key)
+            self.hub.spawn(certificate.renew(), standing=True)
+            tls = certificate.context
+        server = await loop.create_server(
+            lambda: Threshold(self.hub),
+            sock=tcp,
+            backlog=BACKLOG,
+            ssl=tls,
+            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
+        )
         self._open.callback(server.close)
         self.tcp_port = tcp.getsockname()[1]
         if web is not None:
             self.http_port = web.getsockname()[1]
             # TCP is answered already; HTTP takes half a second longer, nearly all of it to import FastAPI.
             await loop.run_in_executor(None, _import_http)
-            await self._serve_http(web)
+            await self._serve_http(web, tls)
         self._open.push_async_callback(self.hub.drain)
 
     def _store(self) -> Store:
@@ -123,9 +155,12 @@ class App:
 
     def _auth(self) -> Auth:
         settings = self.settings
-        key = settings.jwt_secret_key.encode() or load_key(settings.home / "secret.key")
+        file = settings.home / "secret.key"
+        key = settings.jwt_secret_key.encode() or load_key(file)
+        previous = settings.jwt_previous_secret_key.encode()
         return Auth(
             key,
+            older=[previous] if previous else older_key(file),
             guests=settings.guests_allowed,
             expires_s=settings.jwt_expires_in_hours * 3600,
             algorithm=settings.jwt_algorithm,
@@ -151,7 +186,7 @@ class App:
         task.cancel()
         await asyncio.wait([task])
 
-    async def _serve_http(self, sock: socket.socket) -> None:
+    async def _serve_http(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
         import uvicorn
 
         from hubbub.asgi import build
@@ -167,13 +202,15 @@ class App:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
             timeout_graceful_shutdown=DRAIN_S,
             backlog=BACKLOG,
         )
         config.load()
+        config.ssl = tls
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
-        server.lifespan.state.update({"hub": self.hub, "upgrades": (websocket_door, lobby_door)})
+        server.lifespan.state.update({"hub": self.hub, "site": self.site, "upgrades": (websocket_door, lobby_door)})
         await server.startup(sockets=[sock])
         self.hub.spawn(sse.beat(server.server_state.connections), standing=True)
         self._open.push_async_callback(self._stop_http, server, sock, self.hub.spawn(server.main_loop(), standing=True))

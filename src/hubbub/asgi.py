@@ -17,6 +17,7 @@ import structlog
 from fastapi import FastAPI, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -24,11 +25,15 @@ from hubbub import __version__
 from hubbub.compat import lobby
 from hubbub.config import Settings, is_loopback, load
 from hubbub.core.errors import BadRequest, Internal, NotFound, Problem, Unauthorized
-from hubbub.transports import asgi_doors, rest
+from hubbub.transports import asgi_doors, rest, sign_in
+from hubbub.transports.callers import answer_document, answer_problem, hub_of, site_of
+from hubbub.transports.site import Site
 
 log = structlog.get_logger("hubbub.http")
 
+SHARED_HEADERS = ("authorization", "content-type", "idempotency-key", "last-event-id")
 NOT_FROM_OUTSIDE = "Guests are let in on loopback only; HUBBUB_GUESTS=on lets them in from everywhere."
+NOT_IN_THE_CLEAR = "Outside loopback this takes TLS, or HUBBUB_BEHIND_PROXY=1 with a proxy that encrypts."
 NO_PAGE = "The web page is not built here; `make web` builds it. Everything else works, nc on the TCP port for one.\n"
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -46,6 +51,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         lifespan=_lifespan if settings is None else None,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # to wherever the request's Host says
         separate_input_output_schemas=False,
     )
     started = time.monotonic()
@@ -53,12 +59,13 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _failed)
+    app.include_router(sign_in.router)
     app.include_router(rest.router)
 
     @app.get("/health", tags=["operation"], summary="How the server is")
     @app.head("/health", include_in_schema=False)
     async def health(request: Request) -> dict[str, Any]:
-        hub = rest.hub_of(request)
+        hub = hub_of(request)
         try:
             await hub.store.thread("lobby")
             store = "ok"
@@ -81,51 +88,92 @@ def build(settings: Settings | None = None) -> FastAPI:
     @app.get("/readyz", tags=["operation"], summary="Should it be sent work?", response_class=PlainTextResponse)
     @app.head("/readyz", include_in_schema=False)
     async def readyz(request: Request) -> Response:
-        stopping = rest.hub_of(request).stopping
+        stopping = hub_of(request).stopping
         return PlainTextResponse("stopping" if stopping else "ok", 503 if stopping else 200)
 
     for path in ("/api/events", "/api/threads/{id}/events"):
 
         @app.get(path, tags=["events"], summary="Server-sent events; resumes from `Last-Event-ID`")
         async def events(request: Request) -> Response:
-            return await asgi_doors.serve_stream(request, rest.hub_of(request))
+            return await asgi_doors.serve_stream(request, hub_of(request), site_of(request))
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:
-        await asgi_doors.serve_websocket(socket, socket.state.hub)
+        await asgi_doors.serve_websocket(socket, socket.state.hub, socket.state.site)
 
     @app.websocket("/ws/{user}")
     async def ws_lobby(socket: WebSocket, user: str) -> None:
-        await lobby.serve_lobby(socket, socket.state.hub, user)
+        await lobby.serve_lobby(socket, socket.state.hub, socket.state.site, user)
 
+    app.add_middleware(Doorkeeper)
     if settings is None:
-        app.add_middleware(LoopbackGuests)
+        app.add_middleware(Outside)
     if settings is None or settings.web:
         _serve_page(app, page_directory())
     return app
 
 
-class LoopbackGuests:
-    """Under a server that is not ours, nobody says where it listens. So while guests are a matter of loopback alone
-    (`HUBBUB_GUESTS=auto`), whatever came in at another address is refused."""
+class Doorkeeper:
+    """Refuses requests for another server, and those of other sites' pages, before any route sees them. Pages of the
+    origins that were named may also read the answers (Fetch standard, CORS)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._auto: bool | None = None  # asked once, when somebody comes in elsewhere
+        self._shared: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            site: Site = scope["state"]["site"]
+            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+            try:
+                site.require(scope["method"], headers)
+            except Problem as refused:
+                await answer_problem(refused)(scope, receive, send)
+                return
+            if headers.get("origin") in site.origins:
+                if self._shared is None:
+                    self._shared = CORSMiddleware(
+                        self._app,
+                        allow_origins=sorted(site.origins),
+                        allow_methods=["*"],
+                        allow_headers=SHARED_HEADERS,
+                        allow_credentials=True,
+                    )
+                await self._shared(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+class Outside:
+    """Under a server that is not ours, nobody says where it listens. So what came in at another address than loopback
+    has to meet here what our own server asks of its settings before it starts."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._refusal: dict[str, str] = {}  # by scheme, asked once when somebody comes in elsewhere
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         server = scope.get("server")
-        if scope["type"] == "lifespan" or server is None or is_loopback(server[0]) or not self._guests_are_auto():
+        if scope["type"] == "lifespan" or server is None or is_loopback(server[0]):
+            refusal = ""
+        else:
+            refusal = self._refuse("tls" if scope["scheme"] in ("https", "wss") else "plain")
+        if not refusal:
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1008, "reason": NOT_FROM_OUTSIDE})
+            await send({"type": "websocket.close", "code": 1008, "reason": refusal[:120]})
         else:
-            await rest.answer_problem(Unauthorized(NOT_FROM_OUTSIDE))(scope, receive, send)
+            await answer_problem(Unauthorized(refusal))(scope, receive, send)
 
-    def _guests_are_auto(self) -> bool:
-        if self._auto is None:
-            self._auto = load().guests == "auto"
-        return self._auto
+    def _refuse(self, kind: str) -> str:
+        if kind not in self._refusal:
+            settings = load()
+            self._refusal[kind] = ""
+            if settings.guests == "auto" and not settings.behind_proxy:
+                self._refusal[kind] = NOT_FROM_OUTSIDE
+            elif kind == "plain" and not settings.behind_proxy:
+                self._refusal[kind] = NOT_IN_THE_CLEAR
+        return self._refusal[kind]
 
 
 def page_directory() -> Path:
@@ -172,7 +220,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
 
     async with App(load(), http=False) as running:
         with _told_to_stop(running.hub.dismiss):
-            yield {"hub": running.hub}
+            yield {"hub": running.hub, "site": running.site}
 
 
 @contextmanager
@@ -203,30 +251,30 @@ def _told_to_stop(dismiss: Callable[[], None]) -> Iterator[None]:
 
 async def _refused(request: Request, problem: Exception) -> Response:
     assert isinstance(problem, Problem)
-    return rest.answer_problem(problem)
+    return answer_problem(problem)
 
 
 async def _failed(request: Request, error: Exception) -> Response:
     log.error("request_failed", method=request.method, path=request.url.path, exc_info=error)
-    return rest.answer_problem(Internal("The request failed on our side; it was logged."))
+    return answer_problem(Internal("The request failed on our side; it was logged."))
 
 
 async def _invalid(request: Request, wrong: Exception) -> Response:
     assert isinstance(wrong, RequestValidationError)
     first = wrong.errors()[0]
     place = ".".join(str(part) for part in first["loc"][1:]) or str(first["loc"][0])
-    return rest.answer_problem(BadRequest(f"{place}: {first['msg']}."))
+    return answer_problem(BadRequest(f"{place}: {first['msg']}."))
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if isinstance(error.__cause__, Problem):  # from reading the body
-        return rest.answer_problem(error.__cause__)
+        return answer_problem(error.__cause__)
     if error.status_code == 404:
-        return rest.answer_problem(NotFound(f"There is nothing at {request.url.path}."))
+        return answer_problem(NotFound(f"There is nothing at {request.url.path}."))
     document = {"type": "about:blank", "title": error.detail, "status": error.status_code, "code": "bad_request"}
     document["detail"] = f"{request.method} {request.url.path}: {error.detail}."
-    return rest.answer_document(document, error.status_code, dict(error.headers or {}))
+    return answer_document(document, error.status_code, dict(error.headers or {}))
 
 
 def __getattr__(name: str) -> Any:

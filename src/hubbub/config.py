@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from hubbub.core.errors import BadRequest
+from hubbub.core.framing import MAX_TEXT_BYTES
 
 PREFIX = "HUBBUB_"
 NOT_SETTINGS = frozenset({"HUBBUB_BUILD_WEB", "HUBBUB_NODE_WHEEL", "HUBBUB_FUZZ"})
@@ -29,7 +30,6 @@ NOT_YET = {
     "REDIS_TASKS_QUEUE_NAME": "runs are queued in this process",
     "HUBBUB_OPENAI_MODEL": "answers come from the built-in demo model",
     "HUBBUB_OPENAI_STRICT_LOCK": "the OpenAI doors come later",
-    "HUBBUB_LIMIT_LOOPBACK": "there are no limits per address yet",
     "DATABASE_URI": "the data stays in SQLite",
     "MONGO_URL": "the data stays in SQLite",
     "REDIS_URL": "runs are queued in this process",
@@ -77,6 +77,43 @@ def _count(text: str) -> int:
     if not 1 <= number <= 10_000:
         raise ValueError("expected a whole number from 1 to 10000")
     return number
+
+
+def _cap(text: str) -> int:
+    number = int(text)
+    if not 0 <= number <= 10_000_000:
+        raise ValueError("expected a whole number, or 0 for no limit")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number <= 86_400:
+        raise ValueError("expected seconds, more than 0 and at most a day")
+    return number
+
+
+def _text_bytes(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= MAX_TEXT_BYTES:
+        raise ValueError(f"expected bytes, from 1 to {MAX_TEXT_BYTES}")
+    return number
+
+
+def _origins(text: str) -> frozenset[str]:
+    origins = set()
+    if "*" in text:
+        raise ValueError("expected the origins themselves; with * any page could act here")
+    for one in text.split(","):
+        scheme, _, host = one.strip().lower().partition("://")
+        if scheme not in ("http", "https") or not host or set(host) & set("/?#@ *"):
+            raise ValueError("expected origins such as https://chat.example.com, separated by commas")
+        origins.add(f"{scheme}://{host}")
+    return frozenset(origins)
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _one_of(*allowed: str) -> Callable[[str], str]:
@@ -132,12 +169,44 @@ SETTINGS: tuple[Setting, ...] = (
         _one_of("auto", "on", "off"),
         "May people speak under a name without an account? `auto`: only while listening on loopback alone.",
     ),
+    Setting(
+        "registration",
+        "auto",
+        _one_of("auto", "on", "off"),
+        "May anybody make an account? `auto`: only while listening on loopback alone.",
+    ),
+    Setting("tls_cert", None, _path, "Certificate (PEM, with its chain) that encrypts HTTP and TCP."),
+    Setting("tls_key", None, _path, "The private key of that certificate."),
+    Setting(
+        "behind_proxy",
+        False,
+        _yes_no,
+        "A proxy that encrypts stands before it; what it says of address and scheme is believed.",
+    ),
+    Setting(
+        "origins",
+        None,
+        _origins,
+        "Other origins whose pages may act here, such as https://chat.example.com, separated by commas.",
+        ("CORS_ORIGINS",),
+    ),
     Setting("web", True, _yes_no, "Serve the web page."),
     Setting("openai", True, _yes_no, "Let the assistant `openai` answer."),
     Setting("thermometer", True, _yes_no, "Let `hubbub up` start the thermometer."),
     Setting("thermometer_interval_s", 100.0, _positive, "Seconds between two readings of the thermometer."),
     Setting("send_rate", 20.0, _positive, "Messages a second a member may send on average; 0 = off."),
     Setting("send_burst", 40.0, _burst, "Messages a member may send at once; 0 = off."),
+    Setting("text_bytes", MAX_TEXT_BYTES, _text_bytes, "Bytes a message may have."),
+    Setting("member_connections", 64, _cap, "Connections of one member; 0 = no limit."),
+    Setting("address_connections", 256, _cap, "Connections of one address; 0 = no limit."),
+    Setting(
+        "strangers_per_minute", 100, _cap, "Requests a minute of one address without a token, and sign-ins; 0 = off."
+    ),
+    Setting("limit_loopback", False, _yes_no, "Hold this machine's own address to the limits of an address, too."),
+    Setting("hello_s", 10.0, _seconds, "Seconds a connection may take to say who it is."),
+    Setting("name_s", 120.0, _seconds, "Seconds a person in line mode may take to give a name."),
+    Setting("frame_s", 30.0, _seconds, "Seconds a frame, or the body of a request, may take to arrive whole."),
+    Setting("slow_s", 10.0, _seconds, "Seconds a reader may read nothing before it is closed."),
     Setting("max_history_length", 10, _count, "Messages of a thread an assistant is shown.", ("MAX_HISTORY_LENGTH",)),
     Setting(
         "response_delay", 0.0, _positive, "Seconds the demo model thinks before its first word.", ("RESPONSE_DELAY",)
@@ -165,6 +234,13 @@ SETTINGS: tuple[Setting, ...] = (
         lambda text: _one_of("hs256", "hs384", "hs512")(text).upper(),
         "The one algorithm tokens are signed with.",
         ("JWT_ALGORITHM",),
+    ),
+    Setting(
+        "jwt_previous_secret_key",
+        "",
+        _key,
+        "The key from before: its tokens are still read, so that changing the key signs nobody out.",
+        secret=True,
     ),
     Setting("jwt_expires_in_hours", 720.0, _positive, "Hours a token is good for.", ("JWT_EXPIRES_IN_HOURS",)),
 )
@@ -196,8 +272,27 @@ class Settings:
         return directory
 
     @property
+    def local(self) -> bool:
+        """Can nobody but this machine reach it?"""
+        return is_loopback(self.host) and not self.behind_proxy
+
+    @property
     def guests_allowed(self) -> bool:
-        return self.guests == "on" or (self.guests == "auto" and is_loopback(self.host))
+        return self.guests == "on" or (self.guests == "auto" and self.local)
+
+    @property
+    def registration_allowed(self) -> bool:
+        return self.registration == "on" or (self.registration == "auto" and self.local)
+
+    def require_safe(self) -> None:
+        """Raises BadRequest: passwords would cross a network in the clear, or half of a pair is missing."""
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise BadRequest("TLS takes both HUBBUB_TLS_CERT and HUBBUB_TLS_KEY.")
+        if not is_loopback(self.host) and self.tls_cert is None and not self.behind_proxy:
+            raise BadRequest(
+                f"Listening on {self.host} would send passwords and messages over the network in the clear. Give a "
+                "certificate with HUBBUB_TLS_CERT and HUBBUB_TLS_KEY, or say --behind-proxy when a proxy encrypts."
+            )
 
 
 def is_loopback(host: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from enum import StrEnum
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -41,6 +42,9 @@ def _spoken(hint: Any) -> str:
         return "object" if value == "anything" else f"object of {key}: {value}"
     if origin is not None:  # a union
         return " or ".join(_spoken(one) for one in arguments if one not in (type(None), UnsetType))
+    if isinstance(hint, type) and issubclass(hint, StrEnum):
+        *some, last = hint
+        return f"{', '.join(some)} or {last}"
     return {str: "string", int: "integer", float: "number", bool: "boolean", Any: "anything"}[hint]
 
 

@@ -466,6 +466,9 @@ async def another(house: House, **environ: str) -> AsyncIterator[tuple[App, http
         yield app, http
 
 
+PASSWORD = "correct horse battery"
+
+
 @tries("JWT_SECRET_KEY", "JWT_ALGORITHM", "JWT_EXPIRES_IN_HOURS")
 async def tokens_are_made_as_the_variables_say(house: House) -> None:
     environ = {"JWT_SECRET_KEY": KEY * 2, "JWT_ALGORITHM": "HS512", "JWT_EXPIRES_IN_HOURS": "1"}
@@ -476,13 +479,37 @@ async def tokens_are_made_as_the_variables_say(house: House) -> None:
     assert claims["exp"] - claims["iat"] == signed["expires_in"] == 3600
 
 
+@tries("register and log in for a JWT", "limitation: no passwords")
+async def a_name_is_registered_and_needs_its_password(house: House) -> None:
+    name = house.name()
+    account = {"user": name, "password": PASSWORD}
+    signed = await house.post("/api/auth/register", account)
+    again = await house.post("/api/auth/login", account)
+    wrong = await house.post("/api/auth/login", account | {"password": "something else"})
+
+    assert [signed.status_code, again.status_code, wrong.status_code] == [201, 200, 401]
+    assert again.json()["user"] == name
+    house.http.cookies.clear()
+    assert (await house.get("/api/me", user=name)).status_code == 401
+
+
+@tries("CORS_ORIGINS")
+async def pages_of_other_origins_may_act_when_they_are_named(house: House) -> None:
+    async with another(house, CORS_ORIGINS="https://chat.example.com") as (_, http):
+        for origin, status in (("https://chat.example.com", 201), ("https://other.example.com", 403)):
+            answer = await http.post("/api/threads", json={}, headers={"origin": origin})
+            assert answer.status_code == status
+
+
 @tries("Authorization: Bearer … on every endpoint")
 async def without_guests_a_token_is_needed_everywhere(house: House) -> None:
-    async with another(house, HUBBUB_GUESTS="off") as (app, http):
-        token = app.hub.auth.issue("ann", app.hub.clock())
+    async with another(house, HUBBUB_GUESTS="off") as (_, http):
+        signed = await http.post("/api/auth/register", json={"user": "ann", "password": PASSWORD})
+        token = signed.json()["access_token"]
+        http.cookies.clear()
         routes = (await http.get("/openapi.json")).json()["paths"]
         for path in (path for path, methods in routes.items() if path.startswith("/api/") and "get" in methods):
-            assert (await http.get(path.format(id="lobby"))).status_code == 401, path
+            assert (await http.get(path.format(id="lobby", name="ann", member="ann"))).status_code == 401, path
         bearer = {"Authorization": f"Bearer {token}"}
         assert (await http.get("/api/me", headers=bearer)).json()["user"] == "ann"
 

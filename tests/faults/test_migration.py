@@ -59,11 +59,11 @@ print("ended", instructions, flush=True)
 """
 
 
-def old_file(path: Path) -> None:
-    """A database as the first version left it, with something in it."""
+def old_file(path: Path, steps: Sequence[tuple[int, str]] = OLD) -> None:
+    """A database as the first version left it, or a later one, with something in it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     db = sqlite_file.connect(path)
-    sqlite_file.migrate(db, path, steps=OLD)
+    sqlite_file.migrate(db, path, steps=steps)
     sqlite_file.epoch(db)
     with db:
         db.execute("INSERT INTO threads (id, title, public) VALUES ('lobby', 'lobby', 1)")
@@ -148,7 +148,7 @@ async def test_a_file_of_an_older_version_opens_with_everything_in_it(tmp_path: 
 async def test_kill_9_inside_a_migration_leaves_the_old_or_the_new_version_whole(tmp_path: Path, kills: int) -> None:
     chance = Random(kills)
     path = tmp_path / "old" / "hubbub.db"
-    old_file(path)
+    old_file(path, sqlite_file.migrations())
     before, old = texts(path), shape(path)
     process, began = migrating(copied(path, tmp_path / "new")), time.monotonic()
     instructions, took = finished(process), time.monotonic() - began

@@ -17,6 +17,7 @@ from hubbub.core.forms import Shout
 from hubbub.core.frames import RunDelta
 from hubbub.core.nouns import Draft, Membership, Message, Run, Thread, stamp
 from hubbub.core.ports import Event, Lease, Page
+from hubbub.hub.access import Caller
 from hubbub.hub.auth import Auth
 from hubbub.hub.hub import Hub
 from hubbub.hub.runs import Assistant
@@ -121,6 +122,8 @@ class Door:
         if was_full and self.session is not None:
             self.session.go_on()
 
+    address = ""
+
     def fileno(self) -> int:
         return -1
 
@@ -161,7 +164,7 @@ class Client:
         self.session = self.door.session = Session(hub, self.door, LINES)
         runs = {run: (at, len(text)) for run, (at, text) in self.answers.items() if run not in self.ended}
         resume = frames.Resume(epoch=hub.store.epoch, threads=dict(self.feed.threads), runs=runs)
-        views = await self.session.begin(self.name, None, resume)
+        views = await self.session.begin(Caller(self.name), None, resume)
         for view in views:
             assert isinstance(view.seen, int)
             if view.id not in self.feed.threads:
@@ -236,7 +239,7 @@ class Client:
 @asynccontextmanager
 async def open_hub(store: MemoryStore, bus: LocalBus) -> AsyncIterator[Hub]:
     """A hub with an assistant and a thread `garden` for those who join it."""
-    hub = Hub(store, bus, Auth(b"k" * 32, guests=True), assistants=[Assistant("openai", "Be kind.", "m")])
+    hub = Hub(store, bus, Auth(bytes(range(32)), guests=True), assistants=[Assistant("openai", "Be kind.", "m")])
     await hub.start()
     await store.create_thread(Thread(id="garden", public=True), [Membership(thread="garden", member="openai")])
     try:

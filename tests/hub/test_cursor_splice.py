@@ -11,6 +11,7 @@ from hubbub.buses.local import LocalBus
 from hubbub.core import frames
 from hubbub.core.nouns import Draft, RunState, Thread, stamp
 from hubbub.hub import catch_up, posting, room, threads
+from hubbub.hub.access import Caller
 from hubbub.hub.hub import Hub
 from hubbub.hub.sweep import compare_heads
 from hubbub.stores.memory import MemoryStore
@@ -214,7 +215,7 @@ async def test_a_thread_joined_while_catching_up_is_heard_too(seed: int) -> None
             alice = Client(f"alice{turns}")
             await alice.connect(hub)
             await quiet(turns)
-            await threads.join(hub, alice.name, frames.ThreadJoin(thread="garden"))
+            await threads.join(hub, Caller(alice.name), frames.ThreadJoin(thread="garden"))
             await quiet()
             await say(hub, "now", "bob", "garden")
             await quiet()
@@ -358,11 +359,11 @@ async def one_step(hub: Hub, chance: Random, person: Client, pens: list[Pen], st
         else:
             person.disconnect()
     elif person.name in (await hub.room("garden")).members:
-        await threads.leave(hub, person.name, frames.ThreadLeave(thread="garden"))
+        await threads.leave(hub, Caller(person.name), frames.ThreadLeave(thread="garden"))
         person.leave("garden")
     else:
         person.left.discard("garden")
-        await threads.join(hub, person.name, frames.ThreadJoin(thread="garden"))
+        await threads.join(hub, Caller(person.name), frames.ThreadJoin(thread="garden"))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -425,7 +426,7 @@ async def test_whoever_is_written_to_while_they_come_in_hears_it() -> None:
             bob = Client(f"bob{turns}")
             coming = asyncio.ensure_future(bob.connect(hub))
             await quiet(turns)
-            await posting.send(hub, "alice", frames.MessageSend(to=bob.name, text="while you came"))
+            await posting.send(hub, Caller("alice"), frames.MessageSend(to=bob.name, text="while you came"))
             await coming
             await quiet()
 

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from hubbub.core.errors import Problem, StorageFull, Unavailable
-from hubbub.core.nouns import Draft, Member, Membership, Message, Run, RunState, Thread
+from hubbub.core.nouns import Draft, Member, Membership, Message, Role, Run, RunState, Thread
 from hubbub.core.ports import Page
 from hubbub.stores.memory import MemoryStore, _Log
 from simulation.clock import VirtualLoop
@@ -44,7 +44,7 @@ class Log(MemoryStore):
         copy._places = {member: dict(threads) for member, threads in self._places.items()}
         for id, log in self._logs.items():
             copy._logs[id] = kept = _Log(log.thread)
-            kept.messages, kept.seen = list(log.messages), dict(log.seen)
+            kept.messages, kept.seen, kept.roles = list(log.messages), dict(log.seen), dict(log.roles)
         return copy
 
     def messages(self) -> dict[str, list[Message]]:
@@ -134,6 +134,7 @@ class DiskStore:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self.epoch = disk.log.epoch
+        self.accounts = disk.log.accounts  # nobody here has one
         self._waiting: list[tuple[Callable[[Log], Any], asyncio.Future[Any]]] = []
         self._committing: list[tuple[Callable[[Log], Any], asyncio.Future[Any]]] = []
         self._scheduled = False
@@ -216,8 +217,11 @@ class DiskStore:
     async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
         return await self._write(lambda log: now(log.join(membership, notice)))
 
-    async def leave(self, thread: str, member: str, notice: Draft | None) -> Message | None:
-        return await self._write(lambda log: now(log.leave(thread, member, notice)))
+    async def leave(self, thread: str, member: str, notice: Draft | None, heir: str | None = None) -> Message | None:
+        return await self._write(lambda log: now(log.leave(thread, member, notice, heir)))
+
+    async def set_role(self, thread: str, member: str, role: Role, notice: Draft | None) -> Message | None:
+        return await self._write(lambda log: now(log.set_role(thread, member, role, notice)))
 
     async def see(self, thread: str, member: str, seq: int) -> int:
         return await self._write(lambda log: now(log.see(thread, member, seq)))

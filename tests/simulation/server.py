@@ -18,7 +18,7 @@ from hubbub.core.errors import Problem, Unauthorized
 from hubbub.core.nouns import Prompt
 from hubbub.core.ports import EngineFailure, Event
 from hubbub.engines.demo import DemoEngine
-from hubbub.hub.auth import Auth
+from hubbub.hub.auth import Auth, Claims
 from hubbub.hub.hub import Hub, Limits
 from hubbub.hub.runs import Assistant
 from hubbub.hub.session import Session
@@ -41,13 +41,13 @@ STOPS_WITHIN_S = 30.0
 class PlainAuth(Auth):
     """Tokens that are the same in every run."""
 
-    def issue(self, name: str, now: float) -> str:
+    def issue(self, name: str, now: float, generation: int = 0) -> str:
         return f"token-of-{name}"
 
-    def read(self, token: str) -> str:
+    def read(self, token: str) -> Claims:
         if not token.startswith("token-of-"):
             raise Unauthorized("Not a token.")
-        return token.removeprefix("token-of-")
+        return Claims(token.removeprefix("token-of-"), "its id", 1e12, 0)
 
 
 class NumberedSession(Session):
@@ -158,7 +158,7 @@ class Server:
         self.hub = Hub(
             self.store,
             self.bus,
-            PlainAuth(b"k" * 32, guests=True),
+            PlainAuth(bytes(range(32)), guests=True),
             assistants=[Assistant(name, "Be kind.", "scribe") for name in ASSISTANTS],
             limits=Limits(slow_s=SLOW_S, send_rate=world.send_rate, send_burst=world.send_rate * 2),
             clock=lambda: 1.8e9 + world.loop.time(),

@@ -403,9 +403,10 @@ def room_for(connections: int) -> str:
 
 
 def own_kb(pid: int) -> float:
-    """Memory of a process that nobody shares, in KiB."""
+    """Memory of a process that is its own, in KiB. Pages of libraries do not count: whether those are shared depends on
+    which other programs run."""
     fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
-    return sum(float(fields[name].split()[0]) for name in ("Private_Clean", "Private_Dirty"))
+    return float(fields["Anonymous"].split()[0])
 
 
 def open_files(pid: int) -> list[str]:

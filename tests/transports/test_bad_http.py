@@ -255,9 +255,8 @@ async def test_a_second_head_that_trickles_in_is_timed_out_too(house: House, mon
         assert (await wire.response()).status == 408
 
 
-async def test_a_body_that_trickles_in_is_timed_out(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubbub.transports.http.BODY_S", 0.3)
-    async with await Wire.open(house.port) as wire:
+async def test_a_body_that_trickles_in_is_timed_out(own_house) -> None:
+    async with own_house(frame_s=0.3) as house, await Wire.open(house.port) as wire:
         wire.send(b"POST /api/threads HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n")
         wire.send(b"content-length: 1000\r\n\r\n{")
 

@@ -37,11 +37,14 @@ async def test_a_guest_token_speaks_for_its_name(house: House) -> None:
     assert me["user"] == name
 
 
+GUEST = {"registered": False, "admin": False, "scopes": ["read", "write"]}
+
+
 async def test_who_names_nobody_is_the_visitor_and_user_names_a_guest(house: House) -> None:
     name = fresh("alice")
     async with house.http() as http:
         assert (await http.get("/api/me")).json()["user"] == "visitor"
-        assert (await http.get("/api/me", params={"user": name})).json() == {"user": name, "online": False}
+        assert (await http.get("/api/me", params={"user": name})).json() == GUEST | {"user": name, "online": False}
         problem(await http.get("/api/me", params={"user": "a b"}), 400, "bad_request")
         problem(await http.get("/api/me", params={"user": ""}), 400, "bad_request")
 
@@ -56,7 +59,7 @@ async def test_a_connected_name_needs_its_token(house: House) -> None:
         problem(await http.post("/api/auth/guest", json={"user": name.upper()}), 409, "name_taken")
         problem(await http.get("/api/me", params={"user": "openai"}), 409, "name_taken")
         headers = {"authorization": f"Bearer {alice.welcome['token']}"}
-        assert (await http.get("/api/me", headers=headers)).json() == {"user": name, "online": True}
+        assert (await http.get("/api/me", headers=headers)).json() == GUEST | {"user": name, "online": True}
 
 
 @pytest.mark.parametrize("token", ["x", "a.b.c", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSJ9."])
@@ -106,7 +109,8 @@ async def test_members_are_added_and_removed(house: House) -> None:
         path = f"/api/threads/{id}/members"
         assert (await http.put(f"{path}/{bob}")).json()["member_count"] == 2
         assert (await robert.put(f"{path}/{eve}")).json()["member_count"] == 3
-        assert (await robert.delete(f"{path}/{eve}")).status_code == 204
+        problem(await robert.delete(f"{path}/{eve}"), 404, "not_found")  # only an owner puts others out
+        assert (await http.delete(f"{path}/{eve}")).status_code == 204
         assert (await robert.delete(f"{path}/{bob}")).status_code == 204
         problem(await robert.get(f"/api/threads/{id}"), 404, "not_found")
         problem(await robert.put(f"{path}/{bob}"), 404, "not_found")
@@ -253,7 +257,9 @@ async def test_no_file_outside_the_page_is_served(house: House, path: str) -> No
 
 async def test_with_guests_off_everything_but_health_needs_a_token(own_house) -> None:
     async with own_house() as house, house.http() as http:
-        token = (await http.post("/api/auth/guest", json={"user": "alice"})).json()["access_token"]
+        lent = (await http.post("/api/auth/guest", json={"user": "bob"})).json()["access_token"]
+        mine = await http.post("/api/auth/register", json={"user": "alice", "password": "correct horse"})
+        token = mine.json()["access_token"]
     async with own_house(guests="off") as house, house.http() as http:
         for path in (
             "/api/me",
@@ -269,6 +275,8 @@ async def test_with_guests_off_everything_but_health_needs_a_token(own_house) ->
         assert (await http.post("/api/auth/guest", json={"user": "eve"})).status_code == 401
         for path in ("/health", "/healthz", "/readyz", "/"):
             assert (await http.get(path)).status_code == 200
+        async with house.http(lent) as bob:
+            problem(await bob.get("/api/me"), 401, "unauthorized")
         async with house.http(token) as alice:
             assert (await alice.get("/api/me")).json()["user"] == "alice"
             problem(await alice.post("/api/messages", json={"to": "nobody", "text": "x"}), 404, "not_found")

@@ -121,5 +121,5 @@ async def test_nobody_is_put_out_of_the_lobby(house: House) -> None:
     ann, bob = fresh("ann"), fresh("bob")
     async with await house.talk("text", ann) as alice, await house.talk("framed", bob) as robert:
         refused = await alice.ask("thread.remove", thread="lobby", member=bob)
-        assert (refused["type"], refused["code"]) == ("error", "bad_request")
+        assert (refused["type"], refused["code"]) == ("error", "not_found")
         assert (await robert.post("lobby", "still here"))["type"] == "ack"

@@ -12,6 +12,14 @@ def server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=port, help="HTTP and WebSocket port, 0 for a free one [HUBBUB_PORT, 8000]")
     parser.add_argument("--tcp-port", type=port, help="TCP port, 0 for a free one [HUBBUB_TCP_PORT, 5000]")
     home(parser)
+    parser.add_argument("--tls-cert", type=Path, metavar="FILE", help="certificate (PEM) [HUBBUB_TLS_CERT]")
+    parser.add_argument("--tls-key", type=Path, metavar="FILE", help="its private key [HUBBUB_TLS_KEY]")
+    parser.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        default=None,
+        help="a proxy that encrypts stands before it [HUBBUB_BEHIND_PROXY]",
+    )
     off(parser, "web", "do not serve the web page")
     off(parser, "openai", "start without the assistant")
 

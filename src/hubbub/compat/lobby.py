@@ -8,7 +8,7 @@ last used.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from starlette.websockets import WebSocket
@@ -21,9 +21,9 @@ from hubbub.core.nouns import LOBBY
 from hubbub.core.websocket import Binary, Broken, Close, Ping, Receiver, Text, binary_frame, close_frame, pong_frame
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
-from hubbub.transports.asgi_doors import BufferDoor, accepted, relay
+from hubbub.transports.asgi_doors import accepted, fields, relay
 from hubbub.transports.door import SocketDoor
-from hubbub.transports.sse import bearer
+from hubbub.transports.site import Site, Visit, bearer, credential
 
 MAX_BYTES = 4 + frames.MAX_TEXT_BYTES
 MAX_HELD = 64
@@ -64,13 +64,14 @@ class Guest:
         self._form = form
         self._held: list[frames.Request] | None = []  # what was said before the lobby was entered
 
-    async def enter(self, user: str, token: str | None) -> None:
+    async def enter(self, user: str, headers: Mapping[str, str]) -> None:
         """Enter the lobby as `user`. Raises the Problem that says why not."""
         hub = self.session.hub
         lobby = await hub.room(LOBBY)
-        name = hub.people.identify(token, user)  # with nothing to wait for before it is claimed
-        self._form.user = name
-        await self.session.begin(name, [LOBBY], frames.Resume(threads={LOBBY: lobby.known}))
+        token = bearer(headers) if hub.gate.auth.guests else credential(headers)
+        caller = hub.gate.identify(token, user, self.session.door.address)  # nothing is waited for till it is claimed
+        self._form.user = caller.name
+        await self.session.begin(caller, [LOBBY], frames.Resume(threads={LOBBY: lobby.known}))
         self.session.listen()
         held, self._held = self._held or [], None
         for request in held:
@@ -110,8 +111,8 @@ class LobbyDoor(SocketDoor):
 
     __slots__ = ("_connections", "_guest", "_receiver", "session")
 
-    def __init__(self, hub: Hub, connections: set[Any]) -> None:
-        super().__init__()
+    def __init__(self, hub: Hub, connections: set[Any], address: str, counted: str) -> None:
+        super().__init__(address, counted)
         self._connections = connections
         self._receiver = Receiver(MAX_BYTES)
         form = LobbyForm()
@@ -122,10 +123,10 @@ class LobbyDoor(SocketDoor):
         super().connection_made(transport)
         self._connections.add(self)
 
-    async def open(self, user: str, token: str | None) -> None:
+    async def open(self, user: str, headers: Mapping[str, str]) -> None:
         """Enter the lobby as `user`, or say why not and close."""
         try:
-            await self._guest.enter(user, token)
+            await self._guest.enter(user, headers)
         except Problem as refused:
             self.session.lost()
             if not self.closing:
@@ -171,28 +172,29 @@ def refusal(problem: Problem) -> str:
     return "Client ID already in use." if isinstance(problem, NameTaken) else problem.detail
 
 
-def lobby_door(hub: Hub, path: str, token: str | None, connections: set[Any]) -> LobbyDoor | None:
-    """The door for a WebSocket at `path`, when it is `/ws/{user}`."""
-    prefix, _, user = path.rpartition("/")
+def lobby_door(hub: Hub, visit: Visit) -> LobbyDoor | None:
+    """The door for a WebSocket whose path is `/ws/{user}`."""
+    prefix, _, user = visit.path.rpartition("/")
     if prefix != "/ws" or not user:
         return None
-    door = LobbyDoor(hub, connections)
-    hub.spawn(door.open(user, token))
+    door = LobbyDoor(hub, visit.connections, visit.address, visit.counted)
+    hub.spawn(door.open(user, visit.headers))
     return door
 
 
-async def serve_lobby(socket: WebSocket, hub: Hub, user: str) -> None:
+async def serve_lobby(socket: WebSocket, hub: Hub, site: Site, user: str) -> None:
     """The same door over ASGI."""
-    if not await accepted(socket):
+    door = await accepted(socket, hub, site)
+    if door is None:
         return
-    door = BufferDoor()
     form = LobbyForm(prefixed)
     session = door.session = Session(hub, door, form)
     guest = Guest(session, form)
     try:
-        await guest.enter(user, bearer(socket.headers.get("authorization", "")))
+        await guest.enter(user, fields(socket))
     except Problem as refused:
         session.lost()
+        door.leave(hub)
         await socket.close(1008, refusal(refused))
         return
 

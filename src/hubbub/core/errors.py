@@ -41,10 +41,14 @@ OUTSIDE: dict[str, Outside] = {
 }
 
 
+LAST_OWNER = "A thread has an owner; make somebody else one first."
+
+
 class Problem(Exception):
     """A refusal with a sentence for a person: what was got, what was expected, what to do."""
 
     code: ClassVar[str] = "internal"
+    status: ClassVar[int | None] = None  # where HTTP has a closer one than that of the code
 
     def __init__(self, detail: str, *, retry_after: float | None = None) -> None:
         super().__init__(detail)
@@ -54,6 +58,10 @@ class Problem(Exception):
     @property
     def outside(self) -> Outside:
         return OUTSIDE[self.code]
+
+    @property
+    def http(self) -> int:
+        return self.status or self.outside.http
 
 
 class BadFrame(Problem):

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from hubbub.core.nouns import Message
+from hubbub.core.framing import MAX_TEXT_BYTES as MAX_TEXT_BYTES
+from hubbub.core.nouns import Message, Role
 
-MAX_TEXT_BYTES = 64 << 10
 MAX_ANSWER_BYTES = 128 << 10
 MAX_METADATA_BYTES = 16 << 10
 MAX_KEY = 128
@@ -52,6 +52,7 @@ class Resume(msgspec.Struct, frozen=True, kw_only=True):
 class Hello(Request, frozen=True, kw_only=True, tag="hello"):
     token: str | None = None
     user: Name | None = None
+    password: Annotated[str, Meta(max_length=1024)] | None = None
     client: Annotated[str, Meta(max_length=200)] | None = None
     threads: Annotated[list[Id], Meta(max_length=256)] | None = None
     resume: Resume | None = None
@@ -89,6 +90,12 @@ class ThreadAdd(Request, frozen=True, kw_only=True, tag="thread.add"):
 class ThreadRemove(Request, frozen=True, kw_only=True, tag="thread.remove"):
     thread: Id
     member: Name
+
+
+class ThreadRole(Request, frozen=True, kw_only=True, tag="thread.role"):
+    thread: Id
+    member: Name
+    role: Role
 
 
 class ThreadList(Request, frozen=True, kw_only=True, tag="thread.list"):
@@ -146,6 +153,7 @@ REQUESTS: dict[str, type[Request]] = {
         ThreadLeave,
         ThreadAdd,
         ThreadRemove,
+        ThreadRole,
         ThreadList,
         HistoryGet,
         Check,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from hubbub.core.errors import TooLarge
 
+MAX_TEXT_BYTES = 64 << 10
 MAX_FRAME_BYTES = 1 << 20
 """Longest payload in either direction."""
 

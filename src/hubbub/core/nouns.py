@@ -53,6 +53,23 @@ class Kind(StrEnum):
     DEVICE = "device"
 
 
+class Role(StrEnum):
+    """What a member may do in a thread: a reader reads, a member also writes and brings others in, an owner also says
+    who is in it and what it is called."""
+
+    OWNER = "owner"
+    MEMBER = "member"
+    READER = "reader"
+
+
+class Scope(StrEnum):
+    """What a token allows, of what its member may do."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
 class Noun(msgspec.Struct, frozen=True, kw_only=True):
     """Common settings of the nouns: immutable, made by keyword."""
 
@@ -123,6 +140,40 @@ class Membership(Noun, frozen=True, kw_only=True):
     thread: str
     member: str
     seen: int = 0
+    role: Role = Role.MEMBER
+
+
+class Account(Noun, frozen=True, kw_only=True):
+    """A name that has to be proved. What was signed for an earlier `generation` is worth nothing any more."""
+
+    name: str
+    password: str = ""  # its hash; without one, tokens alone prove the name
+    admin: bool = False
+    disabled: bool = False
+    generation: int = 1
+
+
+class Token(Noun, frozen=True, kw_only=True):
+    """A credential without a password, for a device, a bot or a program. Only the hash of its secret is kept."""
+
+    id: str
+    member: str
+    label: str
+    digest: str  # SHA-256 of the secret, hexadecimal
+    scopes: tuple[Scope, ...]
+    created: float  # Unix seconds, as every time here
+    expires: float | None = None
+    revoked: bool = False
+
+
+class Rights(Noun, frozen=True, kw_only=True):
+    """What changed about who may sign in, after a version: the cursor of a log of which only the newest entry for each
+    account, token and sign-in is kept."""
+
+    version: int
+    accounts: tuple[Account, ...] = ()
+    tokens: tuple[Token, ...] = ()
+    signed_out: dict[str, float] = {}  # id of a signed token -> when it would have expired
 
 
 class Run(Noun, frozen=True, kw_only=True):

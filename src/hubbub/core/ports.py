@@ -13,7 +13,21 @@ from typing import Protocol
 import msgspec
 
 from hubbub.core.frames import Frame
-from hubbub.core.nouns import Draft, Member, Membership, Message, Prompt, Run, RunState, Task, Thread
+from hubbub.core.nouns import (
+    Account,
+    Draft,
+    Member,
+    Membership,
+    Message,
+    Prompt,
+    Rights,
+    Role,
+    Run,
+    RunState,
+    Task,
+    Thread,
+    Token,
+)
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -55,6 +69,9 @@ class Store(Protocol):
 
     epoch: str
     """Changes when the data was restored from elsewhere, so that old cursors are noticed."""
+
+    @property
+    def accounts(self) -> Accounts: ...
 
     async def open(self) -> None:
         """Open, migrate and lock. Raises Unavailable with the sentence to show when that cannot be done."""
@@ -126,8 +143,13 @@ class Store(Protocol):
         """Add a member, and in the same transaction post `notice`. `seen` below 0 means the head before it. Nothing
         happens, and None is returned, when they are in already. Raises NotFound."""
 
-    async def leave(self, thread: str, member: str, notice: Draft | None) -> Message | None:
-        """Remove a member and post `notice` in the same transaction. None when they were not in."""
+    async def leave(self, thread: str, member: str, notice: Draft | None, heir: str | None = None) -> Message | None:
+        """Remove a member and post `notice` in the same transaction. None when they were not in. `heir`, if they are
+        still in, owns the thread from then on when nobody else does."""
+
+    async def set_role(self, thread: str, member: str, role: Role, notice: Draft | None) -> Message | None:
+        """Change what a member may do, and post `notice` in the same transaction. None when they were not in or had
+        that role already. Raises BadRequest: a thread has an owner."""
 
     async def see(self, thread: str, member: str, seq: int) -> int:
         """Move the member's mark forward to `seq`, at most to the head; never back. The mark as it is then."""
@@ -150,6 +172,36 @@ class Store(Protocol):
     async def end_run(self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft) -> Message | None:
         """End an open run of that attempt with its one message, in one transaction. None when it had ended or
         another attempt is under way: then nothing is stored."""
+
+
+class Accounts(Protocol):
+    """The part of a store that says who may sign in. Whoever remembers it reads what changed after their version."""
+
+    async def changes_after(self, version: int) -> Rights:
+        """Everything that changed after `version` (0: everything there is) and the version now."""
+
+    async def add(self, account: Account) -> None:
+        """A new account. Raises NameTaken."""
+
+    async def change(
+        self,
+        name: str,
+        *,
+        password: str | None = None,
+        admin: bool | None = None,
+        disabled: bool | None = None,
+        sign_out: bool = False,
+    ) -> Account:
+        """Change what is given; `sign_out` begins the next generation. Raises NotFound."""
+
+    async def add_token(self, token: Token) -> None:
+        """Keep a new token."""
+
+    async def revoke_token(self, id: str) -> None:
+        """The token is worth nothing from now on."""
+
+    async def sign_out(self, id: str, expires: float, now: float) -> None:
+        """The signed token of that id is worth nothing from now on. Those that had expired by `now` are forgotten."""
 
 
 class Bus(Protocol):

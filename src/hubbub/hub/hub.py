@@ -19,11 +19,13 @@ from hubbub.core import frames, names
 from hubbub.core.errors import NotFound, Problem
 from hubbub.core.feed import Feed
 from hubbub.core.forms import Shout, SseForm
-from hubbub.core.nouns import LOBBY, SHOWN_MEMBERS, Kind, Member, Membership, Message, Thread, stamp
+from hubbub.core.nouns import LOBBY, SHOWN_MEMBERS, Kind, Member, Membership, Message, Role, Thread, stamp
 from hubbub.core.ports import Bus, Event, Store
 from hubbub.hub import access, catch_up
-from hubbub.hub.access import Need
+from hubbub.hub.access import Caller, Need
+from hubbub.hub.addresses import Addresses
 from hubbub.hub.auth import Auth
+from hubbub.hub.gate import Audit, Gate
 from hubbub.hub.people import People
 from hubbub.hub.room import Room, bounded
 from hubbub.hub.runs import Assistant, Runs
@@ -56,7 +58,17 @@ class Limits:
     hello_s: float = 10.0
     slow_s: float = 10.0
     frame_s: float = 30.0
+    name_s: float = 120.0  # for a person in line mode
+    text_bytes: int = frames.MAX_TEXT_BYTES
     history_turns: int = 10  # messages an assistant is shown
+    member_connections: int = 64  # 0 = no limit, here and below
+    address_connections: int = 256
+    strangers_per_minute: float = 100  # requests of an address without a token
+    limit_loopback: bool = False  # hold loopback to what an address may do
+
+
+def _unheard(event: str, /, **details: str | None) -> None:
+    """Nobody keeps a record."""
 
 
 class Hub:
@@ -70,18 +82,23 @@ class Hub:
         *,
         assistants: Iterable[Assistant] = (),
         limits: Limits | None = None,
+        registration: bool | None = None,
+        audit: Audit = _unheard,
         clock: Callable[[], float] = time.time,
         version: str = "0",
     ) -> None:
         self.store = store
         self.bus = bus
-        self.auth = auth
         self.limits = limits or Limits()
+        self.gate = Gate(self, auth, registration=auth.guests if registration is None else registration, audit=audit)
+        self.addresses = Addresses(
+            self.limits.address_connections, self.limits.strangers_per_minute, loopback=self.limits.limit_loopback
+        )
         self.clock = clock
         self.version = version
         self.rooms: dict[str, Room] = {}
         self.runs: Runs = Runs(self, assistants)
-        self.people = People(auth, self.limits, self.runs.assistants)
+        self.people = People(self.limits, self.runs.assistants)
         self._private: dict[tuple[str, str], Room] = {}  # open private rooms, by (one key, other key)
         self.sessions: set[Session] = set()
         self.waiting_for_hello: dict[Session, float] = {}  # until when, in monotonic seconds
@@ -104,11 +121,13 @@ class Hub:
         """Read what must be known at once, take up the runs that were interrupted, begin to sweep."""
         for member in await self.store.members():
             self.people.remember(member)
+        await self.gate.refresh()
         if await self.store.thread(LOBBY) is None:
             await self.store.create_thread(Thread(id=LOBBY, title=LOBBY, public=True), [])
         self.bus.listen(self._hear, self.runs.noticed_end)
         await self.runs.start()
         self.spawn(sweep(self), standing=True)
+        self.spawn(self.gate.watch(), standing=True)
 
     def dismiss(self) -> None:
         """Say goodbye to every session once it has its answers, and when to come back: not all at the same moment."""
@@ -138,6 +157,7 @@ class Hub:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.gate.close()
 
     def spawn(self, work: Coroutine[Any, Any, Any], *, standing: bool = False) -> asyncio.Task[Any]:
         """Run something in the background, owned by the hub; what it raises is logged. `standing` work never ends by
@@ -211,17 +231,12 @@ class Hub:
         known = self.people.known(name)
         if known is not None:
             return known
-        if not self.auth.guests:
+        if not self.gate.auth.guests:
             raise NotFound(f"Nobody is called '{name}' here.{self.people.hint(name)}")
         member = await self.store.add_member(Member(name=names.normalise(name)))
         return self.people.known(member.name) or self.people.remember(member)
 
     # Sessions
-
-    def claim(self, session: Session, name: str) -> None:
-        """The session speaks as `name` from now on."""
-        self.people.claim(session, name)
-        self.sessions.add(session)
 
     async def enter(
         self, session: Session, only: list[str] | None, resume: frames.Resume | None
@@ -314,12 +329,12 @@ class Hub:
         thread = await self.store.thread(id)
         if thread is None:
             raise NotFound("There is no such thread here.")
-        members = {membership.member: membership.seen for membership in await self.store.memberships(id)}
+        members = await self.store.memberships(id)
         room = self.rooms[id] = Room(thread, members, fill=self.fill, heard=self.runs.consider, so_far=self.bus.so_far)
-        for name, seen in members.items():
-            self.entered(room, name, seen)
+        for membership in members:
+            self.entered(room, membership.member, membership.seen, membership.role)
         if thread.private:
-            one, other = (names.key(name) for name in members)
+            one, other = (names.key(membership.member) for membership in members)
             room.pair = (one, other)
             self._private[one, other] = self._private[other, one] = room
         room.touched = time.monotonic()
@@ -333,7 +348,7 @@ class Hub:
         """Believe the store about who is in the room, and put into it whoever is connected and does not hear it."""
         for _ in range(RECHECKS):
             changes = room.changes
-            now = {membership.member: membership.seen for membership in await self.store.memberships(room.id)}
+            now = {membership.member: membership for membership in await self.store.memberships(room.id)}
             if room.changes == changes:
                 break
         else:  # people come and go all the time: what was read is of the past
@@ -341,22 +356,22 @@ class Hub:
             return
         for name in room.members.keys() - now.keys():
             self.departed(room, name)
-        for name, seen in now.items():
+        for name, membership in now.items():
             sessions = self.people.sessions_of(name)
-            if name not in room.members or any(room.id not in session.rooms for session in sessions):
-                self.entered(room, name, seen)
+            if room.members.get(name) is not membership.role or any(room.id not in one.rooms for one in sessions):
+                self.entered(room, name, membership.seen, membership.role)
         self.unsure.discard(room)
 
-    def _place(self, room: Room, name: str) -> None:
+    def _place(self, room: Room, name: str, role: Role) -> None:
         self._places.setdefault(name, {})[room] = None
-        room.enter(name, online=self.people.online(name))
+        room.enter(name, role, online=self.people.online(name))
         if name in self.runs.assistants:
             room.assistants[name] = self.people.members[names.key(name)]
 
-    async def room_for(self, name: str, id: str, need: Need = Need.MEMBER) -> Room:
-        """The room, if `name` may do there what needs `need`. Forbidden looks like absent: raises NotFound."""
+    async def room_for(self, caller: Caller, id: str, need: Need) -> Room:
+        """The room, if they may do there what needs `need`. Forbidden looks like absent: raises NotFound."""
         room = self.rooms.get(id) or await self.room(id)
-        access.require(name, room, need)
+        access.require(caller, need, room)
         room.touched = time.monotonic()
         return room
 
@@ -370,9 +385,9 @@ class Hub:
         future.set_exception(problem)
         return future
 
-    def entered(self, room: Room, name: str, seen: int | None = None) -> None:
+    def entered(self, room: Room, name: str, seen: int | None = None, role: Role = Role.MEMBER) -> None:
         """Somebody became a member: their sessions are told, and hear the room from `seen` on (None: from now)."""
-        self._place(room, name)
+        self._place(room, name, role)
         for session in self.people.sessions_of(name):
             if session.only is None and room.id not in session.rooms and session.entering:
                 if session.ready and not session.stopped:
@@ -403,11 +418,16 @@ class Hub:
                 del self._places[name]
 
     async def open_thread(self, thread: Thread, members: list[str]) -> Room:
-        """Make a thread and its room; its members hear it from the first message on."""
-        made = await self.store.create_thread(thread, [Membership(thread=thread.id, member=name) for name in members])
+        """Make a thread and its room; its members hear it from the first message on. The first one owns it; a private
+        thread belongs to both."""
+        memberships = [
+            Membership(thread=thread.id, member=name, role=Role.OWNER if thread.private or not place else Role.MEMBER)
+            for place, name in enumerate(members)
+        ]
+        made = await self.store.create_thread(thread, memberships)
         room = await self.room(made.id)
-        for name in members:
-            self.entered(room, name, 0)
+        for membership in memberships:
+            self.entered(room, membership.member, 0, membership.role)
         return room
 
     def close_room(self, room: Room) -> None:

@@ -9,16 +9,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from hubbub.core import names
-from hubbub.core.errors import NameTaken, RateLimited, Unauthorized
+from hubbub.core.errors import NameTaken, RateLimited
 from hubbub.core.nouns import Member
 from hubbub.core.pace import Pace
-from hubbub.hub.auth import Auth
+from hubbub.hub.looks import shapes
 
 if TYPE_CHECKING:
     from hubbub.hub.session import Session
-
-VISITOR = "visitor"
-"""Who acts when a request names nobody and guests are allowed."""
 
 MAX_ALIKE = 2000
 """Names that are compared with a misspelt one; comparing takes about 20 µs each."""
@@ -32,6 +29,9 @@ class Rates(Protocol):
 
     @property
     def send_burst(self) -> float: ...
+
+    @property
+    def member_connections(self) -> int: ...
 
 
 @dataclass(slots=True)
@@ -50,9 +50,9 @@ class Assistants(Container[str], Iterable[str], Protocol):
 class People:
     """Nothing here waits, and nothing is told to anyone: that is for the hub."""
 
-    def __init__(self, auth: Auth, rates: Rates, assistants: Assistants) -> None:
+    def __init__(self, rates: Rates, assistants: Assistants) -> None:
         self.members: dict[str, Member] = {}  # by key, oldest first
-        self._auth = auth
+        self._shapes: dict[str, str] = {}  # what a name looks like -> whose it is
         self._rates = rates
         self._assistants = assistants
         self._here: dict[str, _Here] = {}
@@ -62,6 +62,9 @@ class People:
 
     def remember(self, member: Member) -> Member:
         self.members[names.key(member.name)] = member
+        if member.arrived:
+            for shape in shapes(member.name):
+                self._shapes.setdefault(shape, member.name)
         return member
 
     def known(self, name: str) -> Member | None:
@@ -74,32 +77,31 @@ class People:
         near = names.nearest(name, [one for one in islice(alike, MAX_ALIKE) if self.members[names.key(one)].arrived])
         return f" Did you mean '{near}'?" if near else ""
 
-    def identify(self, token: str | None, user: str | None) -> str:
-        """The name a caller may act under. Raises Unauthorized, NameTaken or BadRequest.
-
-        A guest's name belongs to whoever is connected under it, until they leave; their token proves it.
-        """
-        if token is not None:
-            return self._auth.read(token)
-        if not self._auth.guests:
-            raise Unauthorized("Guests are not allowed here; sign in and send the token.")
-        name = names.normalise(VISITOR if user is None else user)
-        known = self.known(name)
-        name = known.name if known else name
-        here = self._here.get(name)
-        if (here is not None and here.claims) or name in self._assistants:
-            raise NameTaken("Username already taken.")
-        return name
+    def require_distinct(self, name: str) -> None:
+        """Raises NameTaken: it looks like the name of somebody else who was here before."""
+        for shape in shapes(name):
+            other = self._shapes.get(shape)
+            if other is not None and names.key(other) != names.key(name):
+                raise NameTaken(f"'{name}' looks too much like '{other}'; choose another name.")
 
     # Here
 
     def claim(self, session: Session, name: str) -> None:
-        """The session speaks as `name` from now on, and nobody else does without the name's token."""
+        """The session speaks as `name` from now on, and nobody else does without the name's token. Raises RateLimited:
+        they have too many connections."""
         here = self._here.get(name)
         if here is None:
             here = self._here[name] = _Here()
+        most = self._rates.member_connections
+        if most and len(here.sessions) >= most:
+            raise RateLimited(f"'{name}' has {most} connections already; close one first.", retry_after=1)
         here.sessions[session] = None
         here.claims += session.claims
+
+    def claimed(self, name: str) -> bool:
+        """Does somebody hold the name?"""
+        here = self._here.get(name)
+        return here is not None and here.claims > 0
 
     def announce(self, name: str) -> bool:
         """Are the others to be told that they are here? Once, until they are gone."""

@@ -17,6 +17,7 @@ from hubbub.core.errors import BadRequest, StorageFull, TooLarge, Unavailable
 from hubbub.core.framing import MAX_FRAME_BYTES
 from hubbub.core.nouns import Draft, Message, MessageType, Thread, new_id, seq_of
 from hubbub.hub import access
+from hubbub.hub.access import Caller, Need
 from hubbub.hub.room import Room
 
 if TYPE_CHECKING:
@@ -26,26 +27,28 @@ CHECK_PAGE = 100
 _TYPES = frozenset(MessageType)
 
 
-def open_room(hub: Hub, name: str, request: frames.MessageSend) -> Room | None:
+def open_room(hub: Hub, caller: Caller, request: frames.MessageSend) -> Room | None:
     """Where a message goes, if that is known without waiting; else `send` finds it, or says what is wrong."""
     if request.thread is not None:
         return hub.rooms.get(request.thread) if request.to is None else None
-    return hub.private_room(name, request.to) if request.to is not None else None
+    return hub.private_room(caller.name, request.to) if request.to is not None else None
 
 
-async def send(hub: Hub, name: str, request: frames.MessageSend) -> frames.Ack:
+async def send(hub: Hub, caller: Caller, request: frames.MessageSend) -> frames.Ack:
     """Post and acknowledge. Raises the Problem for what is wrong with the request."""
-    room = await _room(hub, name, request)
-    return ack(hub, await post(hub, room, name, request))
+    room = await _room(hub, caller, request)
+    return ack(hub, await post(hub, room, caller, request))
 
 
-async def _room(hub: Hub, name: str, request: frames.MessageSend) -> Room:
+async def _room(hub: Hub, caller: Caller, request: frames.MessageSend) -> Room:
+    access.require(caller, Need.ACT)
+    name = caller.name
     if (request.thread is None) == (request.to is None):
         raise BadRequest("A message goes either to a 'thread' (its id) or 'to' a member (a name); give one of them.")
     if request.thread is not None:
-        return await hub.room_for(name, request.thread)
+        return await hub.room_for(caller, request.thread, Need.WRITE)
     assert request.to is not None
-    _check(request)
+    _check(hub, request)
     addressee = await hub.addressee(request.to)
     if addressee.name == name:
         raise BadRequest("A message to oneself goes nowhere; write to somebody else.")
@@ -55,13 +58,13 @@ async def _room(hub: Hub, name: str, request: frames.MessageSend) -> Room:
     return await hub.open_thread(Thread(id=new_id(), private=True), [name, addressee.name])
 
 
-def _check(request: frames.MessageSend) -> None:
+def _check(hub: Hub, request: frames.MessageSend) -> None:
     text = request.text
     size = len(text) if text.isascii() else len(text.encode())
     if not size:
         raise BadRequest("The text is empty; a message has at least one character.")
-    if size > frames.MAX_TEXT_BYTES:
-        raise TooLarge(f"The text has {size} bytes of UTF-8; the limit is {frames.MAX_TEXT_BYTES}.")
+    if size > hub.limits.text_bytes:
+        raise TooLarge(f"The text has {size} bytes of UTF-8; the limit is {hub.limits.text_bytes}.")
     if request.message_type not in _TYPES:
         raise BadRequest(f"'message_type' is one of {', '.join(MessageType)}, not {request.message_type[:32]!r}.")
     if request.metadata:
@@ -70,20 +73,20 @@ def _check(request: frames.MessageSend) -> None:
             raise TooLarge(f"The metadata has {size} bytes; the limit is {frames.MAX_METADATA_BYTES}.")
 
 
-def post(hub: Hub, room: Room, name: str, request: frames.MessageSend) -> Future[Message]:
+def post(hub: Hub, room: Room, caller: Caller, request: frames.MessageSend) -> Future[Message]:
     """Post to an open room. Messages are numbered in the order of the calls; the future is done once it is on disk.
     Raises the Problem for what is wrong with the request."""
-    access.require(name, room)
+    access.require(caller, Need.WRITE, room)
     room.touched = time.monotonic()
-    _check(request)
+    _check(hub, request)
     if request.reply_to is not None and not 0 < seq_of(request.reply_to) <= room.known:
         raise BadRequest("'reply_to' is the id of a message in the same thread.")
     draft = Draft(
         thread=room.id,
-        sender=name,
+        sender=caller.name,
         text=request.text,
         timestamp=hub.stamp(),
-        destination=room.destination(name),
+        destination=room.destination(caller.name),
         type=request.message_type,
         metadata=request.metadata,
         reply_to=request.reply_to,
@@ -124,11 +127,11 @@ def ack(hub: Hub, message: Message, id: str | int | None = None) -> frames.Ack:
     )
 
 
-async def history(hub: Hub, name: str, request: frames.HistoryGet) -> frames.History:
+async def history(hub: Hub, caller: Caller, request: frames.HistoryGet) -> frames.History:
     """A stretch of a thread's log, ascending."""
     if request.after is not None and request.before is not None:
         raise BadRequest("Give 'after' or 'before', not both.")
-    room = await hub.room_for(name, request.thread)
+    room = await hub.room_for(caller, request.thread, Need.READ)
     if request.after is not None:
         page = await hub.store.read_after(room.id, request.after, request.limit, frames.MAX_HISTORY_BYTES)
     else:
@@ -141,9 +144,11 @@ async def history(hub: Hub, name: str, request: frames.HistoryGet) -> frames.His
     return reply
 
 
-async def unseen(hub: Hub, name: str) -> AsyncIterator[list[Message]]:
+async def unseen(hub: Hub, caller: Caller) -> AsyncIterator[list[Message]]:
     """What others wrote after the member's cursors, a page at a time; a page's cursor has moved once the next one
     is asked for."""
+    access.require(caller, Need.LISTEN)
+    name = caller.name
     for thread, seen in await hub.store.threads_of(name):
         at, more = seen, thread.head > seen
         while more:
@@ -160,8 +165,10 @@ async def unseen(hub: Hub, name: str) -> AsyncIterator[list[Message]]:
             more = page.more
 
 
-async def peek(hub: Hub, name: str, limit: int) -> dict[str, Any]:
+async def peek(hub: Hub, caller: Caller, limit: int) -> dict[str, Any]:
     """The first `limit` messages of others after the member's cursors, without moving them."""
+    access.require(caller, Need.LISTEN)
+    name = caller.name
     found: list[Message] = []
     for thread, seen in await hub.store.threads_of(name):
         at, more = seen, thread.head > seen
@@ -172,16 +179,16 @@ async def peek(hub: Hub, name: str, limit: int) -> dict[str, Any]:
     return {"messages": found[:limit], "more": len(found) > limit}
 
 
-async def seen(hub: Hub, name: str, request: frames.Seen) -> frames.Ok:
+async def seen(hub: Hub, caller: Caller, request: frames.Seen) -> frames.Ok:
     """Move the member's cursor forward."""
-    room = await hub.room_for(name, request.thread)
-    await hub.store.see(room.id, name, request.seq)
+    room = await hub.room_for(caller, request.thread, Need.READ)
+    await hub.store.see(room.id, caller.name, request.seq)
     return frames.Ok()
 
 
-async def typing(hub: Hub, name: str, request: frames.TypingSend) -> frames.Ok:
+async def typing(hub: Hub, caller: Caller, request: frames.TypingSend) -> frames.Ok:
     """Tell everyone in the thread that something is being written. Not kept."""
-    hub.people.require_pace(name)
-    room = await hub.room_for(name, request.thread)
-    hub.publish(room.id, frames.Typing(thread=room.id, user=name))
+    hub.people.require_pace(caller.name)
+    room = await hub.room_for(caller, request.thread, Need.WRITE)
+    hub.publish(room.id, frames.Typing(thread=room.id, user=caller.name))
     return frames.Ok()

@@ -68,10 +68,16 @@ async def _hello(session: Session, request: frames.Hello) -> frames.Welcome | No
         raise Shutdown("The server is restarting.", retry_after=1)
     if session.name:
         raise NameTaken(f"This connection speaks as '{session.name}' already; open another one.")
-    views = await session.begin(hub.people.identify(request.token, request.user), request.threads, request.resume)
+    if request.password is not None:
+        caller = await hub.gate.login(request.user or "", request.password, session.door.address)
+    else:
+        shown = request.token is not None or request.user is not None
+        token = request.token if shown else session.offered
+        caller = hub.gate.identify(token, request.user, session.door.address)
+    views = await session.begin(caller, request.threads, request.resume)
     welcome = frames.Welcome(
         user=session.name,
-        token=hub.auth.issue(session.name, hub.clock()),
+        token=hub.gate.issue(session.caller),
         session=secrets.token_urlsafe(9),
         server={"name": "hubbub", "version": hub.version, "time": hub.stamp(), "epoch": hub.store.epoch},
         threads=views,
@@ -85,7 +91,7 @@ async def _hello(session: Session, request: frames.Hello) -> frames.Welcome | No
 def limits(hub: Hub) -> dict[str, int | float]:
     return {
         "frame_bytes": MAX_FRAME_BYTES,
-        "text_bytes": frames.MAX_TEXT_BYTES,
+        "text_bytes": hub.limits.text_bytes,
         "metadata_bytes": frames.MAX_METADATA_BYTES,
         "key_characters": frames.MAX_KEY,
         "title_characters": frames.MAX_TITLE,
@@ -97,7 +103,7 @@ def limits(hub: Hub) -> dict[str, int | float]:
 
 async def _check(session: Session, request: frames.Check) -> frames.Checked:
     count = 0
-    async for messages in posting.unseen(session.hub, session.name):
+    async for messages in posting.unseen(session.hub, session.caller):
         shouts = [
             Shout(
                 with_id(frames.MessageFrame(thread=m.thread, seq=m.seq, message=m, stored=True), request.id),
@@ -149,7 +155,7 @@ def _answered(session: Session, request: Answered) -> None:
 
 
 def _hub_verb(verb: Callable[..., Any]) -> Callable[[Session, Any], Any]:
-    return lambda session, request: verb(session.hub, session.name, request)
+    return lambda session, request: verb(session.hub, session.caller, request)
 
 
 VERBS: dict[type[frames.Request], Callable[[Session, Any], Any]] = {
@@ -163,14 +169,15 @@ VERBS: dict[type[frames.Request], Callable[[Session, Any], Any]] = {
     frames.ThreadLeave: _hub_verb(threads.leave),
     frames.ThreadAdd: _hub_verb(threads.add),
     frames.ThreadRemove: _hub_verb(threads.remove),
+    frames.ThreadRole: _hub_verb(threads.set_role),
     frames.ThreadList: _hub_verb(threads.listing),
     frames.HistoryGet: _hub_verb(posting.history),
     frames.Check: _check,
     frames.Seen: _hub_verb(posting.seen),
     frames.TypingSend: _hub_verb(posting.typing),
     frames.WhoGet: _who,
-    frames.RunStart: lambda session, request: session.hub.runs.start_by(session.name, request),
-    frames.RunCancel: lambda session, request: session.hub.runs.cancel_by(session.name, request),
+    frames.RunStart: lambda session, request: session.hub.runs.start_by(session.caller, request),
+    frames.RunCancel: lambda session, request: session.hub.runs.cancel_by(session.caller, request),
     frames.Ping: _ping,
     frames.ByeSend: _bye,
 }

@@ -24,7 +24,7 @@ from hubbub.core import frames, wire
 from hubbub.core.feed import Feed, Verdict
 from hubbub.core.forms import Form, Shout
 from hubbub.core.framing import MAX_FRAME_BYTES
-from hubbub.core.nouns import SHOWN_MEMBERS, Member, Message, Thread
+from hubbub.core.nouns import SHOWN_MEMBERS, Member, Membership, Message, Role, Thread
 from hubbub.core.ports import Progress
 from hubbub.hub.crowd import Crowd
 
@@ -107,14 +107,14 @@ class Room:
     def __init__(
         self,
         thread: Thread,
-        members: Iterable[str],
+        members: Iterable[Membership],
         *,
         fill: Fill,
         heard: Callable[[Message], None],
         so_far: Callable[[str], Progress | None],
     ) -> None:
         self.thread = thread
-        self.members: dict[str, None] = dict.fromkeys(members)
+        self.members: dict[str, Role] = {membership.member: membership.role for membership in members}
         self.offline: dict[str, None] = {}
         self.assistants: dict[str, Member] = {}
         self.head = thread.head  # seq of the newest message written to the readers in step
@@ -294,9 +294,9 @@ class Room:
 
     # Members
 
-    def enter(self, name: str, *, online: bool) -> None:
+    def enter(self, name: str, role: Role, *, online: bool) -> None:
         self.changes += 1
-        self.members[name] = None
+        self.members[name] = role
         if not online:
             self.offline[name] = None
 
@@ -305,6 +305,10 @@ class Room:
         self.members.pop(name, None)
         self.offline.pop(name, None)
         self.assistants.pop(name, None)
+
+    def owns_alone(self, name: str) -> bool:
+        """Is this the one owner of the thread?"""
+        return [one for one, role in self.members.items() if role is Role.OWNER] == [name]
 
     def destination(self, sender: str) -> str:
         """Where a message goes: the other one in a private thread, else the thread."""

@@ -22,7 +22,8 @@ from hubbub.core import frames, triggers
 from hubbub.core.errors import NotFound, Problem, QueueFull, StorageFull, Unavailable
 from hubbub.core.nouns import Draft, Kind, Message, Prompt, Run, RunState, Task, Turn, new_id, seq_of
 from hubbub.core.ports import Progress
-from hubbub.hub import threads
+from hubbub.hub import access, threads
+from hubbub.hub.access import Caller, Need
 from hubbub.hub.catch_up import end_frame
 from hubbub.hub.room import Room
 
@@ -178,7 +179,7 @@ class Runs:
         """Whoever asks an assistant brings it into the thread, as they could have done before; the question it was
         asked is not yet seen. Raises BadRequest: the thread is the private one of two others."""
         if assistant not in room.members:
-            await threads.add(self._hub, name, frames.ThreadAdd(thread=room.id, member=assistant), seen)
+            await threads.add(self._hub, Caller(name), frames.ThreadAdd(thread=room.id, member=assistant), seen)
 
     async def begin(self, room: Room, assistant: str, trigger: int, depth: int = 0) -> tuple[Run, int] | None:
         """Store and queue a run, and say its place in the queue. None when that message asked this assistant before."""
@@ -285,21 +286,21 @@ class Runs:
 
     # What members may ask for
 
-    async def start_by(self, name: str, request: frames.RunStart) -> frames.RunReply:
+    async def start_by(self, caller: Caller, request: frames.RunStart) -> frames.RunReply:
         """Ask an assistant for an answer to the thread as it stands."""
-        self._hub.people.require_pace(name)
-        room = await self._hub.room_for(name, request.thread)
+        self._hub.people.require_pace(caller.name)
+        room = await self._hub.room_for(caller, request.thread, Need.WRITE)
         known = self._hub.people.known(request.assistant)
         if known is None or known.name not in self.assistants:
             raise NotFound(f"No assistant is called '{request.assistant}'.{self._hub.people.hint(request.assistant)}")
-        await self._let_in(room, name, known.name)
+        await self._let_in(room, caller.name, known.name)
         begun = await self.begin(room, known.name, 0)
         assert begun is not None
         return frames.RunReply(run=self.view(*begun))
 
-    async def cancel_by(self, name: str, request: frames.RunCancel) -> frames.RunReply:
-        """Stop an answer; what was written so far becomes its message. Whoever is in the thread may."""
-        run = await self.get(name, request.run)
+    async def cancel_by(self, caller: Caller, request: frames.RunCancel) -> frames.RunReply:
+        """Stop an answer; what was written so far becomes its message. Whoever may write in the thread may."""
+        run = await self.get(caller, request.run, Need.WRITE)
         open_run = self._open.get(run.id)
         if open_run is not None:
             self._hub.bus.cancel(run.id)  # first, so that nobody hears more than the message will hold
@@ -310,12 +311,17 @@ class Runs:
             run = await self._hub.store.run(run.id) or run
         return frames.RunReply(run=self.view(run))
 
-    async def get(self, name: str, id: str) -> Run:
-        """A run in a thread of mine."""
+    async def get(self, caller: Caller, id: str, need: Need = Need.READ) -> Run:
+        """A run in a thread of mine. Raises NotFound."""
+        access.require(caller, need)
         run = await self._hub.store.run(id)
         if run is None:
             raise NotFound("There is no such run here.")
-        await self._hub.room_for(name, run.thread)
+        try:
+            await self._hub.room_for(caller, run.thread, Need.READ)
+        except NotFound:
+            raise NotFound("There is no such run here.") from None
+        access.require(caller, need, self._hub.rooms.get(run.thread))
         return run
 
     def view(self, run: Run, position: int | None = None) -> frames.RunView:

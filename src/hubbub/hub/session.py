@@ -26,7 +26,8 @@ from hubbub.core.feed import Feed
 from hubbub.core.forms import Form, Shout
 from hubbub.core.framing import Overlong, Splitter
 from hubbub.core.nouns import Message
-from hubbub.hub import catch_up, posting
+from hubbub.hub import access, catch_up, posting
+from hubbub.hub.access import NEEDS, Caller, Need
 from hubbub.hub.requests import BEFORE_HELLO, VERBS, Answered, Finish, Leave, error, with_id
 from hubbub.hub.room import Room
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from hubbub.hub.hub import Hub
 
 log = structlog.get_logger("hubbub.session")
+
+NOBODY = Caller("", frozenset())
 
 MAX_IN_FLIGHT = 64
 """Sends of one connection that may be waiting for their commit."""
@@ -56,6 +59,10 @@ class Door(Protocol):
 
     def fileno(self) -> int:
         """The socket, while bytes may be given to it past `write`; -1 if they may not."""
+
+    @property
+    def address(self) -> str:
+        """Where the other side is, for counting; "" when that is not known."""
 
     def unsent(self) -> int:
         """How many written bytes the socket has not taken yet."""
@@ -81,12 +88,14 @@ class Session:
         "_in_flight",
         "_verb",
         "_waiting",
+        "caller",
         "claims",
         "door",
         "feed",
         "form",
         "hub",
         "name",
+        "offered",
         "only",
         "reading_paused",
         "resets",
@@ -100,6 +109,8 @@ class Session:
         self.door = door
         self.form = form
         self.name: str = ""
+        self.caller: Caller = NOBODY
+        self.offered: str | None = None  # the token its connection came with, for a hello that shows none
         self.state = State.NEW
         self.claims = True
         self.rooms: dict[str, Room] = {}
@@ -143,14 +154,17 @@ class Session:
     # The beginning
 
     async def begin(
-        self, name: str, only: list[str] | None = None, resume: frames.Resume | None = None
+        self, caller: Caller, only: list[str] | None = None, resume: frames.Resume | None = None
     ) -> list[frames.ThreadView]:
-        """Become `name` and enter their rooms, behind. What was missed is told after `listen`. When this raises,
+        """Become the caller and enter their rooms, behind. What was missed is told after `listen`. When this raises,
         the session is as new as before."""
         hub = self.hub
-        self.name = name
+        access.require(caller, Need.LISTEN)
+        name = caller.name
+        hub.people.claim(self, name)
+        self.name, self.caller = name, caller
+        hub.sessions.add(self)
         deadline = hub.waiting_for_hello.pop(self, 0.0)
-        hub.claim(self, name)
         try:
             member = await hub.arrive(name)
             if member.name != name:  # somebody spelled it differently in the meantime
@@ -162,7 +176,7 @@ class Session:
                 raise Unavailable("The connection was closed.")
         except BaseException:
             hub.leave(self)
-            self.name, self.feed, self.resets = "", None, []
+            self.name, self.caller, self.feed, self.resets = "", NOBODY, None, []
             if self.state is State.NEW:
                 hub.waiting_for_hello[self] = deadline
             raise
@@ -258,7 +272,7 @@ class Session:
         while waiting and self._verb is None and not self.stopped and self.state is not State.CLOSED:
             request = waiting[0]
             if type(request) is frames.MessageSend and self.state is State.READY:
-                room = posting.open_room(self.hub, self.name, request)
+                room = posting.open_room(self.hub, self.caller, request)
                 if self._in_flight and (room is None or len(self._in_flight) >= MAX_IN_FLIGHT):
                     return
                 waiting.popleft()
@@ -278,10 +292,10 @@ class Session:
         try:
             self.hub.people.require_pace(self.name)
             if room is None:  # the thread has to be looked up first, or made
-                work = posting.send(self.hub, self.name, request)
+                work = posting.send(self.hub, self.caller, request)
                 self._verb = self.hub.spawn(self._run(work, request.id))
                 return
-            posted = posting.post(self.hub, room, self.name, request)
+            posted = posting.post(self.hub, room, self.caller, request)
         except Problem as refused:
             if not self._in_flight:
                 self.tell([Shout(error(refused, request.id))])
@@ -314,6 +328,8 @@ class Session:
         try:
             if self.state is State.NEW and verb not in BEFORE_HELLO:
                 raise HelloRequired('Introduce yourself first: {"type": "hello", "user": "…"}.')
+            if (need := NEEDS.get(type(request))) is not None:  # none: a request of our own
+                access.require(self.caller, need)
             result = verb(self, request)
         except Problem as refused:
             self.tell([Shout(error(refused, request.id))])

@@ -7,22 +7,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hubbub.core import frames
 from hubbub.core.errors import BadRequest, NotFound, Unavailable
 from hubbub.core.forms import Shout
 from hubbub.core.lines import clean_output
-from hubbub.core.nouns import LOBBY, Draft, Membership, Thread, new_id
-from hubbub.hub.access import Need
+from hubbub.core.nouns import LOBBY, Draft, Membership, Role, Thread, new_id
+from hubbub.hub import access
+from hubbub.hub.access import Caller, Need
 from hubbub.hub.room import Room, bounded
 
 if TYPE_CHECKING:
     from hubbub.hub.hub import Hub
 
 
-async def create(hub: Hub, name: str, request: frames.ThreadCreate) -> frames.ThreadFrame:
-    """A new group of the caller and those they name."""
+async def create(hub: Hub, caller: Caller, request: frames.ThreadCreate) -> frames.ThreadFrame:
+    """A new group of the caller, who owns it, and those they name."""
+    access.require(caller, Need.ACT)
+    name = caller.name
     hub.people.require_pace(name)
     title = _title(request.title)
     members = [name]
@@ -34,18 +37,18 @@ async def create(hub: Hub, name: str, request: frames.ThreadCreate) -> frames.Th
     return frames.ThreadFrame(thread=room.view(0))
 
 
-async def join(hub: Hub, name: str, request: frames.ThreadJoin) -> frames.ThreadFrame:
+async def join(hub: Hub, caller: Caller, request: frames.ThreadJoin) -> frames.ThreadFrame:
     """Become a member of a public thread."""
-    room = await hub.room_for(name, request.thread, Need.JOINABLE)
-    return await _enter(hub, room, name, name, "joined", f"{name} joined.")
+    room = await hub.room_for(caller, request.thread, Need.ENTER)
+    return await _enter(hub, room, caller.name, caller.name, "joined", f"{caller.name} joined.")
 
 
-async def add(hub: Hub, name: str, request: frames.ThreadAdd, seen: int = -1) -> frames.ThreadFrame:
+async def add(hub: Hub, caller: Caller, request: frames.ThreadAdd, seen: int = -1) -> frames.ThreadFrame:
     """Make somebody else a member, who has seen the thread up to `seen` (below 0: all there is)."""
-    room = await hub.room_for(name, request.thread)
-    member = (await hub.addressee(request.member)).name
+    room = await hub.room_for(caller, request.thread, Need.WRITE)
     _not_private(room)
-    return await _enter(hub, room, name, member, "added", f"{name} added {member}.", seen)
+    member = (await hub.addressee(request.member)).name
+    return await _enter(hub, room, caller.name, member, "added", f"{caller.name} added {member}.", seen)
 
 
 async def _enter(
@@ -71,51 +74,86 @@ def _in_doubt(hub: Hub, room: Room) -> Iterator[None]:
         raise
 
 
-async def leave(hub: Hub, name: str, request: frames.ThreadLeave) -> frames.ThreadFrame:
-    """Stop being a member."""
-    room = await hub.room_for(name, request.thread)
-    return await _depart(hub, room, name, name, "left", f"{name} left.")
+async def leave(hub: Hub, caller: Caller, request: frames.ThreadLeave) -> frames.ThreadFrame:
+    """Stop being a member. When nobody owns the thread then, whoever has been in it longest does."""
+    room = await hub.room_for(caller, request.thread, Need.READ)
+    return await _depart(hub, room, caller.name, caller.name, "left", f"{caller.name} left.")
 
 
-async def remove(hub: Hub, name: str, request: frames.ThreadRemove) -> frames.ThreadFrame:
-    """End somebody's membership: nothing newer reaches them."""
-    room = await hub.room_for(name, request.thread)
+async def remove(hub: Hub, caller: Caller, request: frames.ThreadRemove) -> frames.ThreadFrame:
+    """End somebody's membership: nothing newer reaches them. Oneself anybody may."""
+    room = await hub.room_for(caller, request.thread, Need.READ)
     known = hub.people.known(request.member)
     if known is None or known.name not in room.members:
         raise NotFound(f"'{request.member}' is not in this thread.")
-    if room.id == LOBBY and known.name != name:
-        raise BadRequest("The lobby is everybody's; nobody is put out of it.")
-    return await _depart(hub, room, name, known.name, "removed", f"{name} removed {known.name}.")
+    if known.name == caller.name:
+        return await _depart(hub, room, caller.name, caller.name, "left", f"{caller.name} left.")
+    access.require(caller, Need.OWN, room)
+    hub.gate.audit("member_removed", user=known.name, by=caller.name, thread=room.id)
+    return await _depart(hub, room, caller.name, known.name, "removed", f"{caller.name} removed {known.name}.")
+
+
+async def set_role(hub: Hub, caller: Caller, request: frames.ThreadRole) -> frames.ThreadFrame:
+    """Say what somebody may do in the thread."""
+    room = await hub.room_for(caller, request.thread, Need.OWN)
+    _not_private(room)
+    known = hub.people.known(request.member)
+    if known is None or known.name not in room.members:
+        raise NotFound(f"'{request.member}' is not in this thread.")
+    role = request.role
+    notice = _notice(hub, room, caller.name, known.name, "role", f"{caller.name} made {known.name} {_a(role)}.", role)
+    with _in_doubt(hub, room):
+        message = await hub.store.set_role(room.id, known.name, role, notice)
+    if message is not None:
+        hub.entered(room, known.name, role=role)
+        hub.posted(message)
+        changed(hub, room)
+        hub.gate.audit("role_changed", user=known.name, by=caller.name, thread=room.id, role=role)
+    return frames.ThreadFrame(thread=room.view(await _seen(hub, room, caller.name)))
+
+
+def _a(role: Role) -> str:
+    return f"{'an' if role is Role.OWNER else 'a'} {role}"
 
 
 async def _depart(hub: Hub, room: Room, by: str, member: str, event: str, text: str) -> frames.ThreadFrame:
     _not_private(room)
+    heir = _heir(hub, room, member) if room.owns_alone(member) else None
     with _in_doubt(hub, room):
-        message = await hub.store.leave(room.id, member, _notice(hub, room, by, member, event, text))
+        message = await hub.store.leave(room.id, member, _notice(hub, room, by, member, event, text), heir)
     if message is not None:
         hub.departed(room, member)
+        if heir in room.members:
+            hub.entered(room, heir, role=Role.OWNER)
         hub.posted(message)
         changed(hub, room)
     return frames.ThreadFrame(thread=room.view())
 
 
-async def rename(hub: Hub, name: str, id: str, title: str | None, public: bool | None) -> frames.ThreadFrame:
+def _heir(hub: Hub, room: Room, leaving: str) -> str | None:
+    """Who owns the thread when its one owner leaves: of those who may write, or else who may read, the first."""
+    others = [name for name in room.members if name != leaving and name not in room.assistants]
+    return next((name for name in others if room.members[name] is Role.MEMBER), others[0] if others else None)
+
+
+async def rename(hub: Hub, caller: Caller, id: str, title: str | None, public: bool | None) -> frames.ThreadFrame:
     """Change what a thread is called or who may join it."""
-    room = await hub.room_for(name, id)
+    room = await hub.room_for(caller, id, Need.OWN)
     _not_private(room)
     if id == LOBBY:
         raise BadRequest("The lobby is everybody's; it keeps its title and stays public.")
     title = None if title is None else _title(title)
     room.thread = await hub.store.update_thread(id, title=title, public=public)
     changed(hub, room)
-    return frames.ThreadFrame(thread=room.view(await _seen(hub, room, name)))
+    return frames.ThreadFrame(thread=room.view(await _seen(hub, room, caller.name)))
 
 
-async def delete(hub: Hub, name: str, id: str) -> None:
+async def delete(hub: Hub, caller: Caller, id: str) -> None:
     """Remove a thread with everything in it."""
-    room = await hub.room_for(name, id)
+    room = await hub.room_for(caller, id, Need.OWN)
     if id == LOBBY:
         raise BadRequest("The lobby cannot be deleted.")
+    hub.gate.audit("thread_deleted", by=caller.name, thread=id)
     await hub.store.delete_thread(id)
     for session in [session for session in room.sessions() if session.ready]:
         session.tell([Shout(frames.Reset(thread=id, reason="The thread was deleted."))])
@@ -124,9 +162,10 @@ async def delete(hub: Hub, name: str, id: str) -> None:
     hub.close_room(room)
 
 
-async def listing(hub: Hub, name: str, request: frames.ThreadList) -> frames.Threads:
+async def listing(hub: Hub, caller: Caller, request: frames.ThreadList) -> frames.Threads:
     """My threads; with `public` also those I could join."""
-    mine = await hub.store.threads_of(name)
+    access.require(caller, Need.LISTEN)
+    mine = await hub.store.threads_of(caller.name)
     views = [(await hub.room(thread.id)).view(seen) for thread, seen in mine]
     if request.public:
         known = {thread.id for thread, _ in mine}
@@ -134,10 +173,22 @@ async def listing(hub: Hub, name: str, request: frames.ThreadList) -> frames.Thr
     return frames.Threads(threads=bounded(views))
 
 
-async def get(hub: Hub, name: str, id: str) -> frames.ThreadView:
+async def get(hub: Hub, caller: Caller, id: str) -> frames.ThreadView:
     """One thread I am in, or could join."""
-    room = await hub.room_for(name, id, Need.JOINABLE)
-    return room.view(await _seen(hub, room, name))
+    room = await hub.room_for(caller, id, Need.JOIN)
+    return room.view(await _seen(hub, room, caller.name))
+
+
+async def members(hub: Hub, caller: Caller, id: str, after: str, limit: int) -> dict[str, Any]:
+    """Who is in a thread, with their roles, in the order of joining: up to `limit` after the one called `after`."""
+    room = await hub.room_for(caller, id, Need.JOIN)
+    everybody = list(room.members.items())
+    known = hub.people.known(after) if after else None
+    if after and (known is None or known.name not in room.members):
+        raise NotFound(f"'{after}' is not in this thread.")
+    begin = 1 + list(room.members).index(known.name) if known else 0
+    page = [{"name": name, "role": role, "online": hub.people.online(name)} for name, role in everybody[begin:]][:limit]
+    return {"members": page, "more": begin + limit < len(everybody)}
 
 
 def changed(hub: Hub, room: Room) -> None:
@@ -149,7 +200,7 @@ async def _seen(hub: Hub, room: Room, name: str) -> int | None:
     return await hub.store.see(room.id, name, 0) if name in room.members else None
 
 
-def _notice(hub: Hub, room: Room, by: str, member: str, event: str, text: str) -> Draft:
+def _notice(hub: Hub, room: Room, by: str, member: str, event: str, text: str, role: Role | None = None) -> Draft:
     return Draft(
         thread=room.id,
         sender=by,
@@ -157,7 +208,7 @@ def _notice(hub: Hub, room: Room, by: str, member: str, event: str, text: str) -
         timestamp=hub.stamp(),
         destination=room.id,
         type="notification",
-        metadata={"event": event, "member": member},
+        metadata={"event": event, "member": member} | ({"role": role} if role else {}),
     )
 
 

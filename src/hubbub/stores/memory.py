@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from hubbub.core import names
-from hubbub.core.errors import KeyConflict, NotFound
+from hubbub.core.errors import LAST_OWNER, BadRequest, KeyConflict, NotFound
 from hubbub.core.nouns import (
     Draft,
     Member,
     Membership,
     Message,
+    Role,
     Run,
     RunState,
     Thread,
@@ -24,6 +25,7 @@ from hubbub.core.nouns import (
     new_id,
 )
 from hubbub.core.ports import Page
+from hubbub.stores.memory_accounts import MemoryAccounts
 
 
 class _Log:
@@ -33,6 +35,7 @@ class _Log:
         self.thread = thread
         self.messages: list[Message] = []
         self.seen: dict[str, int] = {}  # by member, in the order of joining
+        self.roles: dict[str, Role] = {}
 
     def view(self) -> Thread:
         return replace(self.thread, head=len(self.messages), member_count=len(self.seen))
@@ -43,6 +46,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self.epoch = new_id()
+        self.accounts = MemoryAccounts()
         self._members: dict[str, Member] = {}
         self._logs: dict[str, _Log] = {}
         self._places: dict[str, dict[str, None]] = {}  # member -> threads, in the order of joining
@@ -130,8 +134,9 @@ class MemoryStore:
             self._enter(log, member.name, len(log.messages) if seen is None else seen)
         return member
 
-    def _enter(self, log: _Log, member: str, seen: int) -> None:
+    def _enter(self, log: _Log, member: str, seen: int, role: Role = Role.MEMBER) -> None:
         log.seen.setdefault(member, seen)
+        log.roles.setdefault(member, role)
         self._places.setdefault(member, {})[log.thread.id] = None
 
     async def create_thread(self, thread: Thread, members: Sequence[Membership]) -> Thread:
@@ -142,7 +147,7 @@ class MemoryStore:
             raise KeyConflict(f"There is a thread {thread.id!r} already.")
         log = self._logs[thread.id] = _Log(thread)
         for membership in members:
-            self._enter(log, membership.member, membership.seen)
+            self._enter(log, membership.member, membership.seen, membership.role)
         if pair:
             self._pairs[pair] = thread.id
         return log.view()
@@ -186,20 +191,38 @@ class MemoryStore:
 
     async def memberships(self, thread: str) -> list[Membership]:
         log = self._logs.get(thread)
-        return [Membership(thread=thread, member=name, seen=seen) for name, seen in log.seen.items()] if log else []
+        if log is None:
+            return []
+        return [
+            Membership(thread=thread, member=name, seen=seen, role=log.roles[name]) for name, seen in log.seen.items()
+        ]
 
     async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
         log = self._log(membership.thread)
         if membership.member in log.seen:
             return None
-        self._enter(log, membership.member, membership.seen if membership.seen >= 0 else len(log.messages))
+        seen = membership.seen if membership.seen >= 0 else len(log.messages)
+        self._enter(log, membership.member, seen, membership.role)
         return self._append(notice) if notice else None
 
-    async def leave(self, thread: str, member: str, notice: Draft | None) -> Message | None:
+    async def leave(self, thread: str, member: str, notice: Draft | None, heir: str | None = None) -> Message | None:
         log = self._log(thread)
         if log.seen.pop(member, None) is None:
             return None
+        del log.roles[member]
+        if heir in log.roles and Role.OWNER not in log.roles.values():
+            log.roles[heir] = Role.OWNER
         del self._places[member][thread]
+        return self._append(notice) if notice else None
+
+    async def set_role(self, thread: str, member: str, role: Role, notice: Draft | None) -> Message | None:
+        log = self._log(thread)
+        if log.roles.get(member, role) is role:
+            return None
+        owners = [name for name, its in log.roles.items() if its is Role.OWNER]
+        if owners == [member]:
+            raise BadRequest(LAST_OWNER)
+        log.roles[member] = role
         return self._append(notice) if notice else None
 
     async def see(self, thread: str, member: str, seq: int) -> int:

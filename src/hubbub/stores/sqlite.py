@@ -7,7 +7,7 @@ WAL with `synchronous=FULL`: a commit returns after its fsync, and only then is 
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
@@ -17,12 +17,13 @@ import msgspec
 from msgspec.structs import replace
 
 from hubbub.core import names
-from hubbub.core.errors import KeyConflict, NotFound, Unavailable
+from hubbub.core.errors import LAST_OWNER, BadRequest, KeyConflict, NotFound, Unavailable
 from hubbub.core.nouns import (
     Draft,
     Member,
     Membership,
     Message,
+    Role,
     Run,
     RunState,
     Thread,
@@ -32,11 +33,13 @@ from hubbub.core.ports import Page
 from hubbub.stores import backup, sqlite_file
 from hubbub.stores import sqlite_rows as rows
 from hubbub.stores.group_commit import SLOW_S, GroupCommit, outside
+from hubbub.stores.sqlite_accounts import SqliteAccounts
+from hubbub.stores.sqlite_marks import Marks
 
 DATABASE = "hubbub.db"
 """The file's name in the home directory."""
 
-MAX_MARKS = MAX_HEADS = 50_000
+MAX_HEADS = 50_000
 
 _to_json = msgspec.json.Encoder().encode
 
@@ -52,10 +55,10 @@ class SqliteStore:
         self.path = path
         self.epoch = ""
         self._heads: dict[str, int] = {}  # what the next seq follows, the open group's messages included
-        self._marks: dict[tuple[str, str], _Mark] = {}  # of whoever sent something lately, by (thread, sender)
-        self._moved: list[_Mark] = []  # in the open group
+        self._marks = Marks(lambda: self._writer)
         self._lock = sqlite_file.DirectoryLock(path.parent)
         self._open: ExitStack | None = None  # what has to be let go of
+        self.accounts = SqliteAccounts(self)
 
     async def open(self) -> None:
         with ExitStack() as undo:
@@ -74,7 +77,7 @@ class SqliteStore:
                 raise Unavailable(f"The database {self.path} cannot be opened: {failure}") from failure
             self._group = GroupCommit(
                 self._writer,
-                before_commit=self._write_marks,
+                before_commit=self._marks.write,
                 after_failure=self._reopen,
                 slow=sqlite_file.fsync_s(self.path.parent) > SLOW_S,
             )
@@ -139,18 +142,8 @@ class SqliteStore:
             ),
         )
         self._heads[thread] = seq
-        mark = self._marks.get((thread, sender)) or self._load_mark(thread, sender)
-        if mark.seen == head:
-            mark.seen = seq
-            self._moved.append(mark)
+        self._marks.sent(thread, sender, seq)
         return message
-
-    def _load_mark(self, thread: str, sender: str) -> _Mark:
-        if len(self._marks) >= MAX_MARKS:
-            self._write_marks()
-            self._marks.clear()
-        mark = self._marks[thread, sender] = _Mark(thread, sender, self._seen(thread, sender))
-        return mark
 
     def _load_head(self, thread: str) -> int:
         row = self._writer.execute(
@@ -162,26 +155,6 @@ class SqliteStore:
         if len(self._heads) >= MAX_HEADS:
             self._heads.clear()  # the writer reads its own open group, too
         return cast(int, row[0])
-
-    def _seen(self, thread: str, member: str) -> int:
-        row = self._writer.execute(
-            "SELECT seen FROM memberships WHERE thread = ? AND member = ?", (thread, member)
-        ).fetchone()
-        return cast(int, row[0]) if row else -1
-
-    def _write_marks(self) -> None:
-        """Before the commit, and before anything else in the group looks at a mark."""
-        for mark in dict.fromkeys(self._moved):
-            self._writer.execute(
-                "UPDATE memberships SET seen = ? WHERE thread = ? AND member = ?",
-                (mark.seen, mark.thread, mark.member),
-            )
-        self._moved.clear()
-
-    def _forget_mark(self, thread: str, member: str) -> None:
-        """It is about to change in another way than by sending."""
-        self._write_marks()
-        self._marks.pop((thread, member), None)
 
     async def read_after(self, thread: str, after: int, limit: int, max_bytes: int) -> Page:
         return self._page(
@@ -201,7 +174,7 @@ class SqliteStore:
     def _page(self, sql: str, bindings: tuple[str, int, int], max_bytes: int) -> Page:
         limit = bindings[2] - 1
         taken: list[Message] = []
-        for row in self._read(sql, bindings):
+        for row in self.read(sql, bindings):
             message = rows.message(row)
             max_bytes -= len(message.text.encode())
             if len(taken) == limit or (taken and max_bytes < 0):
@@ -218,7 +191,7 @@ class SqliteStore:
     # Members and threads
 
     async def members(self) -> list[Member]:
-        return [rows.member(row) for row in self._read("SELECT name, kind, arrived FROM members ORDER BY n", ())]
+        return [rows.member(row) for row in self.read("SELECT name, kind, arrived FROM members ORDER BY n", ())]
 
     async def add_member(self, member: Member, joins: Sequence[tuple[str, int | None]] = ()) -> Member:
         def work() -> Member:
@@ -228,7 +201,7 @@ class SqliteStore:
             if known and (known.arrived or not member.arrived):
                 return known
             heads = [self._head(thread) for thread, _ in joins]
-            self._write_marks()
+            self._marks.write()
             db.execute(
                 "INSERT INTO members (key, name, kind, arrived) VALUES (?,?,?,?)"
                 " ON CONFLICT (key) DO UPDATE SET arrived = excluded.arrived",
@@ -241,11 +214,11 @@ class SqliteStore:
 
         return cast(Member, await self._group.write(work))
 
-    def _insert_membership(self, thread: str, member: str, seen: int) -> None:
-        self._forget_mark(thread, member)
+    def _insert_membership(self, thread: str, member: str, seen: int, role: Role = Role.MEMBER) -> None:
+        self._marks.forget(thread, member)
         self._writer.execute(
-            "INSERT INTO memberships (thread, member, seen) VALUES (?,?,?) ON CONFLICT DO NOTHING",
-            (thread, member, seen),
+            "INSERT INTO memberships (thread, member, seen, role) VALUES (?,?,?,?) ON CONFLICT DO NOTHING",
+            (thread, member, seen, role),
         )
         self._writer.execute("UPDATE threads SET member_count = member_count + changes() WHERE id = ?", (thread,))
 
@@ -265,7 +238,7 @@ class SqliteStore:
                 (thread.id, thread.title, thread.public, pair),
             )
             for membership in members:
-                self._insert_membership(thread.id, membership.member, membership.seen)
+                self._insert_membership(thread.id, membership.member, membership.seen, membership.role)
             return replace(thread, head=0, member_count=len(members))
 
         return cast(Thread, await self._group.write(work))
@@ -279,7 +252,7 @@ class SqliteStore:
         return rows.thread(row) if row else None
 
     async def heads(self, threads: Sequence[str]) -> dict[str, int]:
-        found = self._read(
+        found = self.read(
             "SELECT id, (SELECT coalesce(max(seq), 0) FROM messages WHERE thread = threads.id) FROM threads"
             " WHERE id IN (SELECT value FROM json_each(?))",
             (_to_json(threads).decode(),),
@@ -299,7 +272,7 @@ class SqliteStore:
 
     async def delete_thread(self, id: str) -> None:
         def work() -> None:
-            self._write_marks()
+            self._marks.write()
             self._marks.clear()
             self._heads.pop(id, None)
             for table in ("messages", "memberships", "runs"):
@@ -313,7 +286,7 @@ class SqliteStore:
         return rows.thread(row) if row else None
 
     async def threads_of(self, member: str) -> list[tuple[Thread, int]]:
-        found = self._read(
+        found = self.read(
             f"SELECT {rows.THREAD}, seen FROM memberships JOIN threads ON threads.id = memberships.thread"
             " WHERE member = ? ORDER BY memberships.n",
             (member,),
@@ -321,41 +294,65 @@ class SqliteStore:
         return [(rows.thread(row), row[6]) for row in found]
 
     async def public_threads(self) -> list[Thread]:
-        return [
-            rows.thread(row) for row in self._read(f"SELECT {rows.THREAD} FROM threads WHERE public ORDER BY n", ())
-        ]
+        return [rows.thread(row) for row in self.read(f"SELECT {rows.THREAD} FROM threads WHERE public ORDER BY n", ())]
 
     async def memberships(self, thread: str) -> list[Membership]:
-        found = self._read("SELECT member, seen FROM memberships WHERE thread = ? ORDER BY n", (thread,))
-        return [Membership(thread=thread, member=member, seen=seen) for member, seen in found]
+        found = self.read("SELECT member, seen, role FROM memberships WHERE thread = ? ORDER BY n", (thread,))
+        return [Membership(thread=thread, member=name, seen=seen, role=Role(role)) for name, seen, role in found]
 
     async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
         def work() -> Message | None:
             head = self._head(membership.thread)
-            if self._seen(membership.thread, membership.member) >= 0:
+            if self._marks.stored(membership.thread, membership.member) >= 0:
                 return None
             seen = membership.seen if membership.seen >= 0 else head
-            self._insert_membership(membership.thread, membership.member, seen)
+            self._insert_membership(membership.thread, membership.member, seen, membership.role)
             return self._append(notice) if notice else None
 
         return cast("Message | None", await self._group.write(work))
 
-    async def leave(self, thread: str, member: str, notice: Draft | None) -> Message | None:
+    async def leave(self, thread: str, member: str, notice: Draft | None, heir: str | None = None) -> Message | None:
         def work() -> Message | None:
             self._head(thread)
-            self._forget_mark(thread, member)
-            if self._seen(thread, member) < 0:
+            self._marks.forget(thread, member)
+            if self._marks.stored(thread, member) < 0:
                 return None
             self._writer.execute("DELETE FROM memberships WHERE thread = ? AND member = ?", (thread, member))
             self._writer.execute("UPDATE threads SET member_count = member_count - 1 WHERE id = ?", (thread,))
+            if heir is not None and not self._owners(thread):
+                self._set_role(thread, heir, Role.OWNER)
             return self._append(notice) if notice else None
 
         return cast("Message | None", await self._group.write(work))
 
+    async def set_role(self, thread: str, member: str, role: Role, notice: Draft | None) -> Message | None:
+        def work() -> Message | None:
+            self._head(thread)
+            row = self._writer.execute(
+                "SELECT role FROM memberships WHERE thread = ? AND member = ?", (thread, member)
+            ).fetchone()
+            if row is None or row[0] == role:
+                return None
+            if self._owners(thread) == [(member,)]:
+                raise BadRequest(LAST_OWNER)
+            self._set_role(thread, member, role)
+            return self._append(notice) if notice else None
+
+        return cast("Message | None", await self._group.write(work))
+
+    def _owners(self, thread: str) -> list[tuple[Any, ...]]:
+        """At most two of them."""
+        return self._writer.execute(
+            "SELECT member FROM memberships WHERE thread = ? AND role = 'owner' LIMIT 2", (thread,)
+        ).fetchall()
+
+    def _set_role(self, thread: str, member: str, role: Role) -> None:
+        self._writer.execute("UPDATE memberships SET role = ? WHERE thread = ? AND member = ?", (role, thread, member))
+
     async def see(self, thread: str, member: str, seq: int) -> int:
         def work() -> int:
-            self._forget_mark(thread, member)
-            stored = self._seen(thread, member)
+            self._marks.forget(thread, member)
+            stored = self._marks.stored(thread, member)
             if stored < 0:
                 raise NotFound("You are not in this thread.")
             now = max(stored, min(seq, self._head(thread)))
@@ -381,7 +378,7 @@ class SqliteStore:
             ):
                 return None
             self._head(run.thread)
-            self._forget_mark(run.thread, run.assistant)
+            self._marks.forget(run.thread, run.assistant)
             db.execute(
                 f"INSERT INTO runs ({rows.RUN}) VALUES (?,?,?,?,?,?,?,?,?,?)",
                 (
@@ -412,7 +409,7 @@ class SqliteStore:
     async def open_runs(self) -> list[Run]:
         return [
             rows.run(row)
-            for row in self._read(f"SELECT {rows.RUN} FROM runs WHERE state IN ('queued', 'running') ORDER BY n", ())
+            for row in self.read(f"SELECT {rows.RUN} FROM runs WHERE state IN ('queued', 'running') ORDER BY n", ())
         ]
 
     async def set_run(self, id: str, state: RunState, attempt: int) -> Run | None:
@@ -446,21 +443,27 @@ class SqliteStore:
 
     # The file
 
-    def _read(self, sql: str, bindings: tuple[object, ...]) -> list[tuple[Any, ...]]:
+    @property
+    def writer(self) -> apsw.Connection:
+        return self._writer
+
+    def write(self, work: Callable[[], Any]) -> Future[Any]:
+        return self._group.write(work)
+
+    def read(self, sql: str, bindings: tuple[object, ...]) -> list[tuple[Any, ...]]:
         try:
             return self._reader.execute(sql, cast(Any, bindings)).fetchall()
         except apsw.Error as failure:
             raise outside(failure) from failure
 
     def _read_one(self, sql: str, bindings: tuple[object, ...]) -> tuple[Any, ...] | None:
-        found = self._read(sql, bindings)
+        found = self.read(sql, bindings)
         return found[0] if found else None
 
     def _reopen(self, doubtful: bool) -> apsw.Connection:
         """A new connection for writing; if `doubtful`, all of them, so that SQLite reads the whole log again."""
         self._heads.clear()
         self._marks.clear()
-        self._moved.clear()
         if doubtful:
             self._keep_log()
             self._reader.close()
@@ -474,17 +477,6 @@ class SqliteStore:
     def _keep_log(self) -> None:
         for db in (self._writer, self._reader):
             sqlite_file.keep_log(db)
-
-
-class _Mark:
-    """How far a sender has seen a thread, the open group included; -1 for one who is not in it."""
-
-    __slots__ = ("member", "seen", "thread")
-
-    def __init__(self, thread: str, member: str, seen: int) -> None:
-        self.thread = thread
-        self.member = member
-        self.seen = seen
 
 
 def _pair(one: str, other: str) -> str:

@@ -10,18 +10,18 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from hubbub.core.errors import OUTSIDE, Problem
+from hubbub.core.errors import OUTSIDE, Problem, RateLimited
 from hubbub.core.forms import FRAMED
 from hubbub.core.framing import Splitter, prefixed
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
 from hubbub.transports import sse
-from hubbub.transports.origin import same_origin
+from hubbub.transports.site import Site, credential
 
 HIGH_WATER = 64 << 10
 LOW_WATER = 16 << 10
@@ -30,7 +30,8 @@ LOW_WATER = 16 << 10
 class BufferDoor:
     """A `hub.session.Door` whose bytes are taken out by a coroutine."""
 
-    def __init__(self) -> None:
+    def __init__(self, address: str) -> None:
+        self.address = address
         self.session: Session | None = None
         self.ending: tuple[str, str] | None = None
         self._parts: list[bytes] = []
@@ -45,6 +46,10 @@ class BufferDoor:
         self._more.set()
         if self._bytes > HIGH_WATER and self.session is not None:
             self.session.stop()
+
+    def leave(self, hub: Hub) -> None:
+        """The connection, which was counted, is gone."""
+        hub.addresses.leave(self.address)
 
     def fileno(self) -> int:
         return -1
@@ -87,12 +92,13 @@ class BufferDoor:
             self.session.go_on()
 
 
-async def serve_websocket(socket: WebSocket, hub: Hub) -> None:
+async def serve_websocket(socket: WebSocket, hub: Hub, site: Site) -> None:
     """`/ws` over ASGI."""
-    if not await accepted(socket):
+    door = await accepted(socket, hub, site)
+    if door is None:
         return
-    door = BufferDoor()
     session = door.session = Session(hub, door, FRAMED)
+    session.offered = credential(fields(socket))
     binary = False
 
     def hear(text: bytes | None, data: bytes | None) -> None:
@@ -113,13 +119,24 @@ async def serve_websocket(socket: WebSocket, hub: Hub) -> None:
     await relay(socket, door, hear, send)
 
 
-async def accepted(socket: WebSocket) -> bool:
-    """Answer the handshake, unless it comes from a page of another site."""
-    if not same_origin(socket.headers.get("origin"), socket.headers.get("host")):
-        await socket.close(1008, "Pages of other sites may not open this WebSocket.")
-        return False
+def fields(connection: HTTPConnection) -> dict[str, str]:
+    """The headers by lower-case name."""
+    return {name.lower(): value for name, value in connection.headers.items()}
+
+
+async def accepted(socket: WebSocket, hub: Hub, site: Site) -> BufferDoor | None:
+    """Answer the handshake, unless it comes from a page of another site or an address with too many connections."""
+    headers = fields(socket)
+    address = site.address(socket.client.host if socket.client else "", headers)
+    try:
+        site.require_page(headers)
+        if not hub.addresses.enter(address):
+            raise RateLimited("Too many connections from your address; close one first.", retry_after=1)
+    except Problem as refused:
+        await socket.close(1008, refused.detail)
+        return None
     await socket.accept()
-    return True
+    return BufferDoor(address)
 
 
 async def relay(
@@ -154,19 +171,26 @@ async def relay(
         await socket.close(OUTSIDE[code].close if code else 1000, reason)
 
     assert door.session is not None
-    await _both(receive(), write(), door.session)
+    try:
+        await _both(receive(), write(), door.session)
+    finally:
+        door.leave(door.session.hub)
 
 
-async def serve_stream(request: Request, hub: Hub) -> Response:
+async def serve_stream(request: Request, hub: Hub, site: Site) -> Response:
     """An event stream over ASGI."""
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    plan = sse.plan(request.url.path, request.url.query, headers)
-    door = BufferDoor()
+    headers = fields(request)
+    address = site.address(request.client.host if request.client else "", headers)
+    plan = sse.plan(request.url.path, request.url.query, headers, address)
+    if not hub.addresses.enter(address):
+        raise RateLimited("Too many connections from your address; close one first.", retry_after=1)
+    door = BufferDoor(address)
     session = door.session = Session(hub, door, plan.form(hub))
     try:
         await plan.begin(session)
-    except Problem:
+    except BaseException:
         session.lost()
+        door.leave(hub)
         raise
     session.listen()
 
@@ -184,21 +208,23 @@ async def serve_stream(request: Request, hub: Hub) -> Response:
             yield data
             door.taken(len(data))
 
-    return Stream(session, body())
+    return Stream(session, door, body())
 
 
 class Stream(StreamingResponse):
     """The response of an event stream; however it ends, its session does too."""
 
-    def __init__(self, session: Session, body: AsyncIterator[bytes]) -> None:
+    def __init__(self, session: Session, door: BufferDoor, body: AsyncIterator[bytes]) -> None:
         super().__init__(body, headers={name.decode(): value.decode() for name, value in sse.HEADERS})
         self._session = session
+        self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await super().__call__(scope, receive, send)
         finally:
             self._session.lost()
+            self._door.leave(self._session.hub)
 
 
 async def _both(receive: Any, send: Any, session: Session) -> None:

@@ -20,12 +20,16 @@ SEND_BUFFER = 256 << 10
 class SocketDoor(asyncio.Protocol):
     """A `hub.session.Door` on an asyncio transport. Subclasses say how bytes come in and how to say goodbye."""
 
-    __slots__ = ("_file", "closing", "session", "transport", "write")
+    __slots__ = ("_address", "_file", "closing", "counted", "session", "transport", "write")
 
     session: Session
 
-    def __init__(self) -> None:
+    def __init__(self, address: str = "", counted: str = "") -> None:
+        """`address`: where the other side is, when the transport does not tell. `counted`: for which address this
+        connection was counted."""
         self.closing = False
+        self.counted = counted
+        self._address = address
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -38,7 +42,9 @@ class SocketDoor(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
         self.session.lost()
-        self.write = _nowhere
+        self.write = nowhere
+        if self.counted:
+            self.session.hub.addresses.leave(self.counted)
 
     def pause_writing(self) -> None:
         self.session.stop()
@@ -49,6 +55,10 @@ class SocketDoor(asyncio.Protocol):
     def fileno(self) -> int:
         """Good until `connection_lost` has returned: only then does a transport close its socket."""
         return self._file
+
+    @property
+    def address(self) -> str:
+        return self._address or peer_of(self.transport)
 
     def unsent(self) -> int:
         return self.transport.get_write_buffer_size()
@@ -98,13 +108,19 @@ class SocketDoor(asyncio.Protocol):
         self.session.finish()
 
 
+def peer_of(transport: asyncio.BaseTransport) -> str:
+    """The other side's address; "" for one that has none."""
+    peer = transport.get_extra_info("peername")
+    return str(peer[0]) if isinstance(peer, tuple) else ""
+
+
 def socket_of(transport: asyncio.Transport) -> int:
     """The file of a transport that sends bytes as they are, -1 for any other."""
     sock = transport.get_extra_info("socket")
     return -1 if sock is None or transport.get_extra_info("sslcontext") is not None else int(sock.fileno())
 
 
-def _nowhere(data: bytes) -> None:
+def nowhere(data: bytes) -> None:
     """For what is written to a connection that is gone."""
 
 

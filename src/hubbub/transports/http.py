@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
@@ -20,33 +21,38 @@ from hubbub.core import websocket
 from hubbub.core.errors import Problem, TooLarge
 from hubbub.hub.hub import Hub
 from hubbub.transports import sse
-from hubbub.transports.origin import same_origin
+from hubbub.transports.door import peer_of
 from hubbub.transports.problems import problem_response
+from hubbub.transports.site import Site, Visit, credential
 from hubbub.transports.websocket import WebSocketDoor
 
 MAX_HEAD_BYTES = 16 << 10
 TOO_LONG = f"The request head is longer than {MAX_HEAD_BYTES} bytes."
 HEAD_S = 10.0
 """How long a request's headers may take to arrive."""
-BODY_S = 30.0
-"""How long the body behind them may take."""
 
-Upgrade = Callable[[Hub, str, str | None, set[Any]], asyncio.Protocol | None]
-"""Gives the door for a WebSocket: the hub, its path, the bearer's token, where to be registered for shutdown."""
+Upgrade = Callable[[Hub, Visit], asyncio.Protocol | None]
+"""Gives the door for a WebSocket, if its path is one it knows."""
 
 
-def websocket_door(hub: Hub, path: str, token: str | None, connections: set[Any]) -> asyncio.Protocol | None:
-    """The door for `/ws`; its clients say who they are in their `hello`."""
-    return WebSocketDoor(hub, connections) if path == "/ws" else None
+def websocket_door(hub: Hub, visit: Visit) -> asyncio.Protocol | None:
+    """The door for `/ws`; its clients say who they are in their `hello`, or have shown a token already."""
+    if visit.path != "/ws":
+        return None
+    return WebSocketDoor(hub, visit.connections, credential(visit.headers), visit.address, visit.counted)
 
 
 class HeadTooLong(TooLarge):
-    """Answered with 431 rather than 413: it is not the body."""
+    """It is not the body."""
+
+    status = 431
 
 
 class HttpPort(HttpToolsProtocol):
-    """One HTTP connection. The lifespan state has the `hub` and, under `upgrades`, who opens WebSockets."""
+    """One HTTP connection. The lifespan state has the `hub`, the `site` and, under `upgrades`, who opens WebSockets."""
 
+    _peer = ""
+    _counted = ""
     _head_bytes = 0
     _head_size = 0
     _head_timer: asyncio.TimerHandle | None = None
@@ -56,9 +62,28 @@ class HttpPort(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._peer = peer_of(transport)
+        if not self._site.proxied and not self._count(self._peer):
+            return
         self._await_head()
 
+    @property
+    def _site(self) -> Site:
+        site: Site = self.app_state["site"]
+        return site
+
+    def _count(self, address: str) -> bool:
+        """Count the connection for an address; refuse it when there are too many."""
+        hub: Hub = self.app_state["hub"]
+        if not hub.addresses.enter(address):
+            self._refuse(429, "Too many connections from your address; close one first.", [(b"retry-after", b"1")])
+            return False
+        self._counted = address
+        return True
+
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._counted:
+            self.app_state["hub"].addresses.leave(self._counted)
         self._forget_head()
         self._forget_body()
         super().connection_lost(exc)
@@ -117,7 +142,9 @@ class HttpPort(HttpToolsProtocol):
             self._head_timer = None
 
     def _await_body(self) -> None:
-        self._body_timer = self.loop.call_later(BODY_S, self._refuse, 408, "The request did not arrive in time.")
+        self._body_timer = self.loop.call_later(
+            self.app_state["hub"].limits.frame_s, self._refuse, 408, "The request did not arrive in time."
+        )
 
     def _forget_body(self) -> None:
         if self._body_timer is not None:
@@ -146,9 +173,13 @@ class HttpPort(HttpToolsProtocol):
             url = httptools.parse_url(self.url)
             path = unquote(url.path.decode("ascii", "replace"))
             if sse.is_stream(path):
-                headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
+                headers = self._fields()
                 try:
-                    self._ours = sse.plan(path, (url.query or b"").decode("latin-1"), headers)
+                    self._site.require("GET", headers)
+                    address = self._site.address(self._peer, headers)
+                    plan = sse.plan(path, (url.query or b"").decode("latin-1"), headers, address)
+                    origin = headers.get("origin", "")
+                    self._ours = replace(plan, shared_with=origin) if origin in self._site.origins else plan
                 except Problem as refused:
                     self._ours = refused
                 return
@@ -195,13 +226,19 @@ class HttpPort(HttpToolsProtocol):
         except websocket.Refused as refused:
             self._refuse(refused.status, refused.detail, refused.headers)
             return
-        fields = {name: value.decode("latin-1") for name, value in self.headers}
-        if not same_origin(fields.get(b"origin"), fields.get(b"host")):
-            self._refuse(403, "Pages of other sites may not open this WebSocket.")
+        headers = self._fields()
+        try:
+            self._site.require_name(headers)
+            self._site.require_page(headers)
+        except Problem as refused:
+            self._refuse(refused.http, refused.detail)
             return
-        token = sse.bearer(fields.get(b"authorization", ""))
+        address = self._site.address(self._peer, headers)
+        if self._site.proxied and not self._count(address):
+            return
         upgrades: Sequence[Upgrade] = self.app_state["upgrades"]
-        doors = (upgrade(hub, path, token, self.connections) for upgrade in upgrades)
+        visit = Visit(path, headers, self.connections, address, self._counted)
+        doors = (upgrade(hub, visit) for upgrade in upgrades)
         door = next((door for door in doors if door is not None), None)
         if door is None:
             self._refuse(404, "There is no WebSocket at this address; use /ws.")
@@ -214,19 +251,26 @@ class HttpPort(HttpToolsProtocol):
     def _answer(self, plan: sse.Plan | Problem) -> None:
         """Answer a request of ours: become its stream, or refuse it."""
         if isinstance(plan, HeadTooLong):
-            self._refuse(431, plan.detail)
+            self._refuse(plan.http, plan.detail)
             return
         if isinstance(plan, Problem):
             self.transport.write(problem_response(plan))
             self.transport.close()
             return
         hub: Hub = self.app_state["hub"]
-        door = sse.SseDoor(hub, plan, self.connections)
+        if self._site.proxied and not self._count(plan.address):
+            return
+        door = sse.SseDoor(hub, plan, self.connections, self._counted)
         self._hand_over(door)
         hub.spawn(door.open(plan))
 
+    def _fields(self) -> dict[str, str]:
+        """The headers by lower-case name; of one that is given twice, the last."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
+
     def _hand_over(self, door: asyncio.Protocol) -> None:
         self.connections.discard(self)
+        self._counted = ""  # the door has it
         self.parser = None  # type: ignore[assignment]
         self.transport.set_protocol(door)
         door.connection_made(self.transport)

@@ -65,8 +65,8 @@ class LineDoor(SocketDoor):
         "session",
     )
 
-    def __init__(self, hub: Hub, *, greeted: bool, hello_s: float) -> None:
-        super().__init__()
+    def __init__(self, hub: Hub, counted: str, *, greeted: bool, hello_s: float) -> None:
+        super().__init__(counted=counted)
         self._hub = hub
         self._line = b""
         self._skipping = False

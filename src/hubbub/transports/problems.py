@@ -18,7 +18,7 @@ def problem_document(problem: Problem) -> dict[str, Any]:
     document: dict[str, Any] = {
         "type": "about:blank",
         "title": outside.title,
-        "status": outside.http,
+        "status": problem.http,
         "detail": problem.detail,
         "code": problem.code,
     }
@@ -32,16 +32,16 @@ def problem_headers(problem: Problem) -> dict[str, str]:
     headers: dict[str, str] = {}
     if problem.retry_after is not None:
         headers["retry-after"] = str(math.ceil(problem.retry_after))
-    if problem.outside.http == 413:
+    if problem.http == 413:
         headers["connection"] = "close"  # the rest of the body is not waited for
-    if problem.outside.http == 401:
+    if problem.http == 401:
         headers["www-authenticate"] = "Bearer"
     return headers
 
 
 def problem_response(problem: Problem) -> bytes:
     """A whole HTTP/1.1 response, for doors that write to the socket themselves."""
-    status = http.HTTPStatus(problem.outside.http)
+    status = http.HTTPStatus(problem.http)
     body = wire.encode_value(problem_document(problem))
     headers = {
         "content-type": MEDIA_TYPE,

@@ -14,12 +14,13 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from hubbub.core import frames
-from hubbub.core.errors import BadRequest, NotFound, Problem
+from hubbub.core.errors import BadRequest, NotFound, Problem, Shutdown, Unavailable
 from hubbub.core.forms import SseAllForm, SseForm
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
-from hubbub.transports.door import SocketDoor
+from hubbub.transports.door import SocketDoor, nowhere
 from hubbub.transports.problems import problem_response
+from hubbub.transports.site import bearer, credential
 
 RETRY_MS = 1000
 HEARTBEAT_S = 15.0
@@ -45,6 +46,8 @@ class Plan:
     token: str | None
     user: str | None
     last_event_id: str
+    address: str
+    shared_with: str = ""  # the origin of a page elsewhere that may read it
 
     def form(self, hub: Hub) -> SseForm:
         return hub.form_of(SseForm if self.thread else SseAllForm)
@@ -68,9 +71,9 @@ class Plan:
 
     async def begin(self, session: Session) -> None:
         """Sign the session in and put it into its rooms. Raises the Problem to answer with."""
-        name = session.hub.people.identify(self.token, self.user)
+        caller = session.hub.gate.identify(self.token, self.user, self.address)
         session.claims = self.token is not None
-        await session.begin(name, [self.thread] if self.thread else None, self.resume())
+        await session.begin(caller, [self.thread] if self.thread else None, self.resume())
 
 
 def is_stream(path: str) -> bool:
@@ -78,7 +81,7 @@ def is_stream(path: str) -> bool:
     return path == _ALL_STREAM or _THREAD_STREAM.fullmatch(path) is not None
 
 
-def plan(path: str, query: str, headers: Mapping[str, str]) -> Plan:
+def plan(path: str, query: str, headers: Mapping[str, str], address: str) -> Plan:
     """Read a request for a stream. `headers` by lower-case name. Raises BadRequest, NotFound."""
     found = _THREAD_STREAM.fullmatch(path)
     if found is None and path != _ALL_STREAM:
@@ -89,46 +92,58 @@ def plan(path: str, query: str, headers: Mapping[str, str]) -> Plan:
         raise BadRequest(f"A stream takes no parameter {min(unknown)!r}.")
     return Plan(
         thread=found[1] if found else None,
-        token=bearer(headers.get("authorization", "")),
+        token=bearer(headers) if "user" in asked else credential(headers),
         user=asked["user"][0] if "user" in asked else None,
         last_event_id=headers.get("last-event-id", ""),
+        address=address,
     )
-
-
-def bearer(authorization: str) -> str | None:
-    """The token of an `Authorization: Bearer …` header."""
-    scheme, _, token = authorization.partition(" ")
-    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
 class SseDoor(SocketDoor):
     """A stream on its socket. Close-delimited, so that ready bytes need no chunk headers of their own."""
 
-    __slots__ = ("_connections", "session")
+    __slots__ = ("_connections", "_opened", "session")
 
-    def __init__(self, hub: Hub, plan: Plan, connections: set[Any]) -> None:
-        super().__init__()
+    def __init__(self, hub: Hub, plan: Plan, connections: set[Any], counted: str) -> None:
+        super().__init__(plan.address, counted)
         self._connections = connections
+        self._opened = False  # has the head of the answer been written?
         self.session = Session(hub, self, plan.form(hub))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self._connections.add(self)
+        self.write = nowhere
 
     async def open(self, plan: Plan) -> None:
         """Answer the request: the stream, or a problem."""
         try:
             await plan.begin(self.session)
         except Problem as refused:
-            if not self.transport.is_closing():
-                self.write(problem_response(refused))
-                self.closing = True
-                self.session.lost()
-                self.hang_up()
+            self._refuse(refused)
             return
+        self._opened = True
+        self.write = self.transport.write
         head = b"".join(b"%s: %s\r\n" % header for header in HEADERS)
+        if plan.shared_with:
+            origin = plan.shared_with.encode()
+            head += b"access-control-allow-origin: %s\r\naccess-control-allow-credentials: true\r\n" % origin
         self.write(b"HTTP/1.1 200 OK\r\n" + head + b"connection: close\r\n\r\n" + PREAMBLE)
         self.session.listen()
+
+    def _refuse(self, refused: Problem) -> None:
+        if self.closing or self.transport.is_closing():
+            return
+        self.closing = True
+        self.session.lost()
+        self.transport.write(problem_response(refused))
+        self.hang_up()
+
+    def end(self, code: str, reason: str) -> None:
+        if self._opened:
+            super().end(code, reason)
+        else:  # there is no stream yet that could say goodbye
+            self._refuse(Shutdown(reason, retry_after=1) if code == "shutdown" else Unavailable(reason, retry_after=1))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._connections.discard(self)

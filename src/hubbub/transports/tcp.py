@@ -13,42 +13,56 @@ from hubbub.core.forms import FRAMED
 from hubbub.core.framing import Overlong, Splitter
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
-from hubbub.transports.door import SocketDoor
+from hubbub.transports.door import SocketDoor, peer_of
 from hubbub.transports.lines import PROMPT, LineDoor
 
 GREET_AFTER_S = 1.0
-NAME_S = 120.0
-"""How long a person may take to give a name."""
+TOO_MANY = b"Too many connections from your address; close one first.\n"
 
 
 class Threshold(asyncio.Protocol):
     """A connection nobody has spoken on yet."""
 
-    __slots__ = ("_greeted", "_hub", "_timer", "_transport")
+    __slots__ = ("_counted", "_greeted", "_hub", "_timer", "_transport")
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._greeted = False
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._counted = peer_of(transport)
+        if not self._hub.addresses.enter(self._counted):
+            self._counted = ""
+            self._transport.write(TOO_MANY)
+            self._transport.close()
+            return
         self._timer = asyncio.get_running_loop().call_later(GREET_AFTER_S, self._greet)
 
     def _greet(self) -> None:
         self._greeted = True
         self._transport.write(PROMPT.encode())
-        self._timer = asyncio.get_running_loop().call_later(NAME_S, self._transport.close)
+        self._timer = asyncio.get_running_loop().call_later(self._hub.limits.name_s, self._transport.close)
 
     def data_received(self, data: bytes) -> None:
+        if self._timer is None:  # refused
+            return
         self._timer.cancel()
         hub = self._hub
-        door = FramedDoor(hub) if data[0] == 0 else LineDoor(hub, greeted=self._greeted, hello_s=NAME_S)
+        if data[0] == 0:
+            door: SocketDoor = FramedDoor(hub, self._counted)
+        else:
+            door = LineDoor(hub, self._counted, greeted=self._greeted, hello_s=hub.limits.name_s)
         self._transport.set_protocol(door)
         door.connection_made(self._transport)
         door.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._counted:
+            self._hub.addresses.leave(self._counted)
 
 
 class FramedDoor(SocketDoor):
@@ -56,8 +70,8 @@ class FramedDoor(SocketDoor):
 
     __slots__ = ("_splitter", "session")
 
-    def __init__(self, hub: Hub) -> None:
-        super().__init__()
+    def __init__(self, hub: Hub, counted: str) -> None:
+        super().__init__(counted=counted)
         self._splitter = Splitter()
         self.session = Session(hub, self, FRAMED)
 

@@ -1,0 +1,362 @@
+"""Who may come in, and as whom: accounts, passwords, tokens, and the rule for names nobody has registered.
+
+What the store knows of accounts is remembered here and read again, from the version it had, twice a second; so what
+was taken from somebody is taken from them on every node, on their open connections too, within a second.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from hubbub.core import names
+from hubbub.core.errors import BadRequest, NameTaken, NotFound, Problem, Unauthorized
+from hubbub.core.nouns import Account, Kind, Rights, Scope, Token, new_id
+from hubbub.hub.access import ALL, Caller
+from hubbub.hub.auth import Auth, Claims
+from hubbub.hub.passwords import Attempts, Passwords
+
+if TYPE_CHECKING:
+    from hubbub.hub.hub import Hub
+
+log = structlog.get_logger("hubbub.gate")
+
+VISITOR = "visitor"
+"""Who acts when a request names nobody and guests are allowed."""
+
+LOOK_EVERY_S = 0.5
+OPAQUE = "hbt_"
+MAX_TOKENS = 100
+"""Tokens a member may have at a time."""
+
+MAX_LABEL = 100
+WRONG = "The name or the password is wrong."
+SIGNED_OUT = "You were signed out; sign in again."
+
+
+class Audit(Protocol):
+    """Where it is noted who came in and who changed whose rights; never what was said, never a secret."""
+
+    def __call__(self, event: str, /, **details: str | None) -> None: ...
+
+
+class Gate:
+    """Owned by the hub.
+
+    Args:
+        registration: may anybody register a name?
+    """
+
+    def __init__(self, hub: Hub, auth: Auth, *, registration: bool, audit: Audit) -> None:
+        self._hub = hub
+        self.auth = auth
+        self.registration = registration
+        self.audit = audit
+        self._passwords = Passwords()
+        self._attempts = Attempts()
+        self._version = 0
+        self._accounts: dict[str, Account] = {}  # by key
+        self._tokens: dict[str, Token] = {}  # by id
+        self._by_digest: dict[str, Token] = {}
+        self._signed_out: dict[str, float] = {}
+
+    # What the store knows
+
+    async def refresh(self) -> None:
+        """Learn what changed, and let go of whoever may no longer be here."""
+        news = await self._hub.store.accounts.changes_after(self._version)
+        if news.version == self._version:
+            return
+        self._version = news.version
+        self._learn(news)
+        self._look_again({*(a.name for a in news.accounts), *(t.member for t in news.tokens)}, news.signed_out)
+
+    def _learn(self, news: Rights) -> None:
+        for account in news.accounts:
+            self._accounts[names.key(account.name)] = account
+        for token in news.tokens:
+            self._tokens[token.id] = self._by_digest[token.digest] = token
+        self._signed_out.update(news.signed_out)
+
+    def _look_again(self, who: Iterable[str], signed_out: Iterable[str] = ()) -> None:
+        gone = set(signed_out)
+        sessions = {session for name in who for session in self._hub.people.sessions_of(name)}
+        if gone:
+            sessions.update(session for session in self._hub.sessions if session.caller.signed in gone)
+        for session in sessions:
+            self.renew(session)
+
+    def renew(self, session: HasCaller) -> None:
+        """Look again at what a connection was let in for; end it when that is worth nothing any more."""
+        try:
+            session.caller = self.judge(session.caller)
+        except Unauthorized as refused:
+            session.end(refused.code, refused.detail)
+
+    async def watch(self) -> None:
+        """Until cancelled: learn what others changed, and let nobody stay longer than their token."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                await self.refresh()
+            except Problem as failure:
+                log.warning("accounts_not_read", reason=failure.detail)
+            now = self._hub.clock()
+            for session in list(self._hub.sessions):
+                expires = session.caller.expires
+                if expires is not None and expires <= now:
+                    self.renew(session)
+            self._signed_out = {id: expires for id, expires in self._signed_out.items() if expires > now}
+
+    def close(self) -> None:
+        self._passwords.close()
+
+    # Who is it?
+
+    def account(self, name: str) -> Account | None:
+        return self._accounts.get(names.key(name))
+
+    def accounts(self) -> list[Account]:
+        return list(self._accounts.values())
+
+    def identify(self, token: str | None, user: str | None, address: str = "") -> Caller:
+        """Who a caller is, by a token or else as a guest. Raises Unauthorized, NameTaken, RateLimited or BadRequest.
+
+        A guest's name belongs to whoever is connected under it, until they leave; their token proves it.
+        """
+        if token is None:
+            return self._guest(user, address)
+        try:
+            return self._bearer(token)
+        except Unauthorized:
+            self._hub.addresses.count(address)
+            raise
+
+    def _bearer(self, token: str) -> Caller:
+        if token.startswith(OPAQUE):
+            known = self._by_digest.get(digest(token))
+            if known is None:
+                raise Unauthorized("The token is not one of this server's.")
+            return self.judge(Caller(known.member, token=known.id, expires=known.expires))
+        claims: Claims = self.auth.read(token)
+        return self.judge(
+            Caller(claims.name, signed=claims.id, generation=claims.generation, expires=claims.expires),
+        )
+
+    def judge(self, caller: Caller) -> Caller:
+        """The caller as their rights are now. Raises Unauthorized: what they came in with is worth nothing any more."""
+        if caller.expires is not None and caller.expires <= self._hub.clock():
+            raise Unauthorized("The token has expired; sign in again.")
+        account = self.account(caller.name)
+        scopes = ALL
+        if caller.token:
+            token = self._tokens[caller.token]
+            if token.revoked:
+                raise Unauthorized(SIGNED_OUT)
+            scopes = frozenset(token.scopes)
+        else:
+            if caller.signed in self._signed_out:
+                raise Unauthorized(SIGNED_OUT)
+            if account is None and not self.auth.guests:
+                raise Unauthorized("Guests are not allowed here; sign in.")
+            if caller.generation != (account.generation if account else 0):
+                raise Unauthorized(SIGNED_OUT)
+        if account is not None and account.disabled:
+            raise Unauthorized(SIGNED_OUT)
+        admin = account is not None and account.admin
+        return Caller(
+            account.name if account else caller.name,
+            scopes=scopes if admin else scopes - {Scope.ADMIN},
+            admin=admin,
+            signed=caller.signed,
+            token=caller.token,
+            generation=caller.generation,
+            expires=caller.expires,
+        )
+
+    def _guest(self, user: str | None, address: str) -> Caller:
+        if not self.auth.guests:
+            self._hub.addresses.count(address)
+            raise Unauthorized("Guests are not allowed here; sign in.")
+        name = names.normalise(VISITOR if user is None else user)
+        self._hub.addresses.count(address)
+        if self.account(name) is not None:
+            raise Unauthorized(f"The name '{name}' is registered; sign in with its password.")
+        return self.judge(Caller(self._free(name)))
+
+    def _free(self, name: str) -> str:
+        """The name, in its first spelling. Raises NameTaken: somebody speaks under it, or it looks like another's."""
+        people = self._hub.people
+        known = people.known(name)
+        if known is None or not known.arrived:
+            people.require_distinct(name)
+        name = known.name if known else name
+        if people.claimed(name) or name in self._hub.runs.assistants:
+            raise NameTaken("Username already taken.")
+        return name
+
+    def issue(self, caller: Caller) -> str:
+        """A signed token for somebody who came in otherwise."""
+        return self.auth.issue(caller.name, self._hub.clock(), caller.generation)
+
+    # Passwords
+
+    async def register(self, name: str, password: str, address: str = "", guest: Caller | None = None) -> Caller:
+        """Make a name one's own; a guest who has it shows their token. Raises Unauthorized: registration is closed;
+        NameTaken, BadRequest, RateLimited."""
+        if not self.registration:
+            raise Unauthorized("Registration is closed here; somebody who runs the server can add you.")
+        name = names.normalise(name)
+        self._hub.addresses.count(address)
+        self._require_unowned(name, guest)
+        hashed = await self.hash(password)
+        self._require_unowned(name, guest)  # time has passed
+        account = await self.add(name, password_hash=hashed)
+        self.audit("registered", user=account.name, address=address)
+        return self._signed_in(account)
+
+    def _require_unowned(self, name: str, guest: Caller | None) -> None:
+        if self.account(name) is not None or names.key(name) == VISITOR:
+            raise NameTaken("Username already taken.")
+        if guest is None or names.key(guest.name) != names.key(name):
+            self._free(name)
+
+    async def add(
+        self, name: str, *, password_hash: str = "", kind: Kind = Kind.PERSON, admin: bool = False
+    ) -> Account:
+        """A new account, whose member is in the lobby from now on. Raises NameTaken."""
+        known = self._hub.people.known(name)
+        account = Account(name=known.name if known else names.normalise(name), password=password_hash, admin=admin)
+        await self._hub.store.accounts.add(account)
+        await self.refresh()
+        await self._hub.arrive(account.name, kind)
+        return account
+
+    async def login(self, name: str, password: str, address: str = "") -> Caller:
+        """Who has that password. Raises Unauthorized, RateLimited."""
+        key = names.key(name)[:256]
+        self._hub.addresses.count(address)
+        self._attempts.begin(key, address, time.monotonic())
+        try:
+            await self.refresh()
+            known = self.account(name)
+            right = await self._passwords.verify(password, known.password if known else "")
+        except BaseException:
+            self._attempts.undone(key, address)
+            raise
+        account = self.account(name)  # as it is now
+        if not right or account is None or known is None or account.password != known.password or account.disabled:
+            self.audit("login_failed", user=name[:64], address=address)
+            raise Unauthorized(WRONG)
+        self._attempts.succeeded(key, address)
+        self.audit("login", user=account.name, address=address)
+        return self._signed_in(account)
+
+    def _signed_in(self, account: Account) -> Caller:
+        return self.judge(Caller(account.name, generation=account.generation))
+
+    async def change_password(self, caller: Caller, old: str, new: str, address: str = "") -> Caller:
+        """Everybody else who is signed in with the old one has to sign in again; tokens stay. Raises Unauthorized,
+        BadRequest, RateLimited."""
+        account = self.account(caller.name)
+        if account is None or caller.token:
+            raise BadRequest("Only somebody who signed in with a password can change it.")
+        await self.login(caller.name, old, address)
+        return await self.set_password(caller.name, new, by=caller.name)
+
+    async def set_password(self, name: str, new: str, *, by: str) -> Caller:
+        hashed = await self.hash(new)
+        account = await self._hub.store.accounts.change(name, password=hashed, sign_out=True)
+        await self.refresh()
+        self.audit("password_changed", user=account.name, by=by)
+        return self._signed_in(account)
+
+    async def sign_out(self, caller: Caller) -> None:
+        """What the caller showed is worth nothing from now on, on their open connections too."""
+        if caller.token:
+            await self._hub.store.accounts.revoke_token(caller.token)
+        elif caller.signed:
+            expires = caller.expires or self._hub.clock() + self.auth.expires_s
+            await self._hub.store.accounts.sign_out(caller.signed, expires, self._hub.clock())
+        await self.refresh()
+        self.audit("logout", user=caller.name)
+
+    async def sign_out_everywhere(self, name: str, *, by: str) -> None:
+        """Whatever was signed for this account is worth nothing from now on; tokens stay. Raises NotFound."""
+        account = await self._hub.store.accounts.change(name, sign_out=True)
+        await self.refresh()
+        self.audit("signed_out_everywhere", user=account.name, by=by)
+
+    async def change(self, name: str, *, by: str, admin: bool | None = None, disabled: bool | None = None) -> Account:
+        """Change somebody's rights. Raises NotFound."""
+        account = await self._hub.store.accounts.change(name, admin=admin, disabled=disabled, sign_out=bool(disabled))
+        await self.refresh()
+        for event, value in (("admin", admin), ("disabled", disabled)):
+            if value is not None:
+                self.audit(f"{event}_{'on' if value else 'off'}", user=account.name, by=by)
+        return account
+
+    async def hash(self, password: str) -> str:
+        """What is kept of a password. Raises BadRequest, RateLimited."""
+        return await self._passwords.hash(password)
+
+    # Tokens
+
+    async def make_token(
+        self, name: str, label: str, scopes: Iterable[Scope], *, by: str, expires_s: float | None = None
+    ) -> tuple[Token, str]:
+        """A token for an account, and its secret, which is told this once. Raises NotFound, BadRequest."""
+        account = self.account(name)
+        if account is None:
+            raise NotFound(f"There is no account '{name}'.")
+        if len(self.tokens_of(account.name)) >= MAX_TOKENS:
+            raise BadRequest(f"An account has at most {MAX_TOKENS} tokens; revoke one first.")
+        now = self._hub.clock()
+        secret = OPAQUE + secrets.token_urlsafe(32)
+        token = Token(
+            id=new_id(),
+            member=account.name,
+            label=label,
+            digest=digest(secret),
+            scopes=tuple(sorted(set(scopes))),
+            created=now,
+            expires=None if expires_s is None else now + expires_s,
+        )
+        await self._hub.store.accounts.add_token(token)
+        await self.refresh()
+        self.audit("token_made", user=account.name, by=by, token=token.id, scopes=" ".join(token.scopes))
+        return token, secret
+
+    def tokens_of(self, name: str) -> list[Token]:
+        """Those that are worth something, oldest first."""
+        now = self._hub.clock()
+        mine = [token for token in self._tokens.values() if token.member == name and not token.revoked]
+        return sorted((t for t in mine if t.expires is None or t.expires > now), key=lambda token: token.created)
+
+    async def revoke_token(self, id: str, *, by: Caller) -> None:
+        """Raises NotFound: it is not the caller's, and they are no admin."""
+        token = self._tokens.get(id)
+        if token is None or token.revoked or not (token.member == by.name or (by.admin and Scope.ADMIN in by.scopes)):
+            raise NotFound("There is no such token.")
+        await self._hub.store.accounts.revoke_token(id)
+        await self.refresh()
+        self.audit("token_revoked", user=token.member, by=by.name, token=id)
+
+
+class HasCaller(Protocol):
+    """A connection, as far as the gate looks at it."""
+
+    caller: Caller
+
+    def end(self, code: str, reason: str) -> None: ...
+
+
+def digest(secret: str) -> str:
+    """What is kept of a token: it holds 256 random bits, so a fast hash of it cannot be turned round."""
+    return hashlib.sha256(secret.encode()).hexdigest()

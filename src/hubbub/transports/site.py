@@ -1,0 +1,154 @@
+"""Where this server stands in the web: which names it answers to, whose pages may act in it, who a visitor is.
+
+A browser adds somebody's cookie to whatever any page sends, and lets any page reach a server on its own machine. So a
+page may act here only when it comes from here, or from an origin that was named; and a server that only this machine
+can reach answers only to names that mean this machine, or a page could give it one of its own (DNS rebinding).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from typing import Any
+
+from hubbub.core.errors import BadRequest
+
+COOKIE = "hubbub"
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Misdirected(BadRequest):
+    """The request is for a server of another name."""
+
+    status = 421
+
+
+class ForeignPage(BadRequest):
+    """A page of another site asks."""
+
+    status = 403
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Args:
+    origins: pages of other sites that may act here, each as scheme://host[:port].
+    local: does it listen on loopback alone, with no proxy before it?
+    proxied: does what a proxy says of scheme and address count?
+    secure: is its own HTTP port encrypted?
+    """
+
+    origins: frozenset[str] = frozenset()
+    local: bool = False
+    proxied: bool = False
+    secure: bool = False
+
+    def scheme(self, headers: Mapping[str, str]) -> str:
+        """http or https, as the visitor sees it. `headers` by lower-case name, here and below."""
+        if self.proxied:
+            said = headers.get("x-forwarded-proto", "").rpartition(",")[2].strip().lower()
+            return "https" if said in ("https", "wss") else "http"
+        return "https" if self.secure else "http"
+
+    def address(self, peer: str, headers: Mapping[str, str]) -> str:
+        """Where a visitor is. A proxy adds whom it heard it from to the end; what came before may be anybody's word."""
+        if self.proxied:
+            said = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+            try:
+                return str(ipaddress.ip_address(said.strip("[]")))
+            except ValueError:
+                return peer
+        return peer
+
+    def require_name(self, headers: Mapping[str, str]) -> None:
+        """Raises Misdirected: the request is for a name that this server does not have."""
+        host = headers.get("host", "").lower()
+        if self.local and not (
+            _means_this_machine(_name_of(host)) or any(o.endswith(f"://{host}") for o in self.origins)
+        ):
+            raise Misdirected(
+                f"This server listens for its own machine alone and does not answer to the name {host[:100]!r}. Name "
+                "it in HUBBUB_ORIGINS, or set HUBBUB_BEHIND_PROXY=1 when a proxy passes requests on to it."
+            )
+
+    def require_page(self, headers: Mapping[str, str]) -> None:
+        """Raises ForeignPage: a page of another site asks. Clients that are no browser do not say where they are."""
+        origin = headers.get("origin")
+        if origin is None or origin in self.origins:
+            return
+        if origin.lower() != f"{self.scheme(headers)}://{headers.get('host', '')}".lower():
+            raise ForeignPage(
+                f"Pages of {origin[:200]} may not act here. Name that origin in HUBBUB_ORIGINS if they are yours."
+            )
+
+    def require(self, method: str, headers: Mapping[str, str]) -> None:
+        """What every request has to meet. Raises Misdirected, ForeignPage."""
+        self.require_name(headers)
+        if method not in SAFE:
+            self.require_page(headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A WebSocket that is being opened. `headers` by lower-case name; `connections` is where its door is registered for
+    shutdown; see `SocketDoor` for the rest."""
+
+    path: str
+    headers: Mapping[str, str]
+    connections: set[Any]
+    address: str
+    counted: str
+
+
+def cookie(headers: Mapping[str, str]) -> str | None:
+    """The token in the session cookie."""
+    try:
+        morsel = SimpleCookie(headers.get("cookie", "")[:8192]).get(COOKIE)
+    except CookieError:
+        return None
+    return morsel.value or None if morsel is not None else None
+
+
+def bearer(headers: Mapping[str, str]) -> str | None:
+    """The token of an `Authorization: Bearer …` header."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" and token.strip() else None
+
+
+def credential(headers: Mapping[str, str]) -> str | None:
+    """The token a request shows, in either way."""
+    return bearer(headers) or cookie(headers)
+
+
+def set_cookie(token: str, max_age_s: float, *, secure: bool) -> str:
+    """The `Set-Cookie` that keeps somebody signed in in a browser: no script can read it, no other site's page sends
+    it. An empty token ends it."""
+    made: SimpleCookie = SimpleCookie()
+    made[COOKIE] = token
+    morsel = made[COOKIE]
+    morsel["path"] = "/"
+    morsel["httponly"] = True
+    morsel["samesite"] = "Strict"
+    morsel["max-age"] = int(max_age_s) if token else 0
+    if secure:
+        morsel["secure"] = True
+    return morsel.OutputString()
+
+
+def _name_of(host: str) -> str:
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _means_this_machine(name: str) -> bool:
+    """An address cannot be given another meaning; neither can `localhost` (RFC 6761, section 6.3)."""
+    if not name or name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
