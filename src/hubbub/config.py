@@ -100,6 +100,13 @@ def _text_bytes(text: str) -> int:
     return number
 
 
+def _head_bytes(text: str) -> int:
+    number = int(text)
+    if not 1024 <= number <= 1 << 20:
+        raise ValueError("expected bytes, from 1024 to 1048576")
+    return number
+
+
 def _origins(text: str) -> frozenset[str]:
     origins = set()
     if "*" in text:
@@ -202,10 +209,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "strangers_per_minute", 100, _cap, "Requests a minute of one address without a token, and sign-ins; 0 = off."
     ),
+    Setting("wrong_passwords", 5, _count, "Wrong passwords a minute for one name from one address."),
     Setting("limit_loopback", False, _yes_no, "Hold this machine's own address to the limits of an address, too."),
     Setting("hello_s", 10.0, _seconds, "Seconds a connection may take to say who it is."),
     Setting("name_s", 120.0, _seconds, "Seconds a person in line mode may take to give a name."),
     Setting("frame_s", 30.0, _seconds, "Seconds a frame, or the body of a request, may take to arrive whole."),
+    Setting("head_s", 10.0, _seconds, "Seconds the head of an HTTP request may take."),
+    Setting("head_bytes", 16 << 10, _head_bytes, "Bytes the head of an HTTP request may have."),
     Setting("slow_s", 10.0, _seconds, "Seconds a reader may read nothing before it is closed."),
     Setting("max_history_length", 10, _count, "Messages of a thread an assistant is shown.", ("MAX_HISTORY_LENGTH",)),
     Setting(

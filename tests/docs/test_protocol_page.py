@@ -22,7 +22,7 @@ from hubbub.buses import local
 from hubbub.core import errors, frames, framing, names, nouns, triggers, wire
 from hubbub.core.lines import HELP
 from hubbub.hub import gate, hub, passwords, requests, runs, session
-from hubbub.transports import http, lines, sse, tcp
+from hubbub.transports import lines, sse, tcp
 
 from .pages import fences, plain, read, render, table, tables
 from .shapes import OBJECTS, fields, frame_rows, object_rows, request_rows
@@ -124,13 +124,13 @@ LIMITS: dict[str, tuple[Any, ...]] = {
         config.BY_NAME["strangers_per_minute"].default,
         hub.Limits().strangers_per_minute,
     ),
-    "wrong passwords for one name from one address": (passwords.FAILURES,),
+    "wrong passwords for one name from one address": (config.BY_NAME["wrong_passwords"].default, passwords.FAILURES),
     "a password": (passwords.MAX_PASSWORD,),
     "tokens of one account": (gate.MAX_TOKENS,),
     "time to give a name in line mode": (config.BY_NAME["name_s"].default, hub.Limits().name_s),
     "a line in line mode": (lines.MAX_LINE_BYTES,),
-    "the head of an HTTP request": (http.MAX_HEAD_BYTES,),
-    "time for the head of an HTTP request": (http.HEAD_S,),
+    "the head of an HTTP request": (config.BY_NAME["head_bytes"].default, hub.Limits().head_bytes),
+    "time for the head of an HTTP request": (config.BY_NAME["head_s"].default, hub.Limits().head_s),
     "time for the body of an HTTP request": (config.BY_NAME["frame_s"].default, hub.Limits().frame_s),
     "retry: of an event stream": (sse.RETRY_MS,),
     "silence on an event stream": (sse.HEARTBEAT_S,),

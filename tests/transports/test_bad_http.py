@@ -229,9 +229,8 @@ async def test_a_head_below_16_kib_is_fine(house: House) -> None:
     assert said.status == 200
 
 
-async def test_a_head_that_trickles_in_is_timed_out(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubbub.transports.http.HEAD_S", 0.3)
-    async with await Wire.open(house.port) as wire:
+async def test_a_head_that_trickles_in_is_timed_out(own_house) -> None:
+    async with own_house(head_s=0.3) as house, await Wire.open(house.port) as wire:
         wire.send(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n")
 
         async def trickle() -> None:
@@ -246,9 +245,8 @@ async def test_a_head_that_trickles_in_is_timed_out(house: House, monkeypatch: p
     assert said.status == 408
 
 
-async def test_a_second_head_that_trickles_in_is_timed_out_too(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hubbub.transports.http.HEAD_S", 0.3)
-    async with await Wire.open(house.port) as wire:
+async def test_a_second_head_that_trickles_in_is_timed_out_too(own_house) -> None:
+    async with own_house(head_s=0.3) as house, await Wire.open(house.port) as wire:
         wire.send(request("GET", "/healthz"))
         assert (await wire.response()).status == 200
         wire.send(b"GET /healthz HTTP/1.1\r\nhost: ")

@@ -59,7 +59,7 @@ class Gate:
         self.registration = registration
         self.audit = audit
         self._passwords = Passwords()
-        self._attempts = Attempts()
+        self._attempts = Attempts(hub.limits.wrong_passwords)
         self._version = 0
         self._accounts: dict[str, Account] = {}  # by key
         self._tokens: dict[str, Token] = {}  # by id

@@ -58,12 +58,15 @@ class Limits:
     hello_s: float = 10.0
     slow_s: float = 10.0
     frame_s: float = 30.0
+    head_s: float = 10.0  # for the head of an HTTP request
+    head_bytes: int = 16 << 10
     name_s: float = 120.0  # for a person in line mode
     text_bytes: int = frames.MAX_TEXT_BYTES
     history_turns: int = 10  # messages an assistant is shown
     member_connections: int = 64  # 0 = no limit, here and below
     address_connections: int = 256
     strangers_per_minute: float = 100  # requests of an address without a token
+    wrong_passwords: int = 5  # a minute, for one name from one address
     limit_loopback: bool = False  # hold loopback to what an address may do
 
 
@@ -233,6 +236,7 @@ class Hub:
             return known
         if not self.gate.auth.guests:
             raise NotFound(f"Nobody is called '{name}' here.{self.people.hint(name)}")
+        self.people.require_distinct(names.normalise(name))
         member = await self.store.add_member(Member(name=names.normalise(name)))
         return self.people.known(member.name) or self.people.remember(member)
 

@@ -85,27 +85,28 @@ class _Failures:
 
 
 class Attempts:
-    """How often somebody at an address may try to be somebody: five failures a minute, then after a minute once more,
-    and after every further failure twice as long.
+    """How often somebody at an address may try to be somebody: so many failures a minute, then after a minute once
+    more, and after every further failure twice as long.
 
     A try counts as a failure until it has succeeded, so that many at the same moment are no way around.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, failures: int = FAILURES) -> None:
+        self._free = failures
         self._failures: dict[tuple[str, str], _Failures] = {}  # by account and address, the longest unchanged first
 
     def begin(self, account: str, address: str, now: float) -> None:
         """Count a try. Raises RateLimited. `now` in monotonic seconds."""
         key = account, address
         known = self._failures.pop(key, None)
-        if known is None or now - max(known.since, known.until) > WINDOW_S * (1 if known.count < FAILURES else 60):
+        if known is None or now - max(known.since, known.until) > WINDOW_S * (1 if known.count < self._free else 60):
             known = _Failures(0, now)
         self._failures[key] = known
         if now < known.until:
             raise RateLimited("Too many wrong passwords.", retry_after=round(known.until - now, 3))
         known.count += 1
-        if known.count >= FAILURES:
-            known.until = now + min(LONGEST_S, WINDOW_S * 2 ** (known.count - FAILURES))
+        if known.count >= self._free:
+            known.until = now + min(LONGEST_S, WINDOW_S * 2 ** (known.count - self._free))
         if len(self._failures) > MAX_REMEMBERED:
             del self._failures[next(iter(self._failures))]
 

@@ -19,17 +19,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from hubbub.core import websocket
 from hubbub.core.errors import Problem, TooLarge
-from hubbub.hub.hub import Hub
+from hubbub.hub.hub import Hub, Limits
 from hubbub.transports import sse
 from hubbub.transports.door import peer_of
 from hubbub.transports.problems import problem_response
 from hubbub.transports.site import Site, Visit, credential
 from hubbub.transports.websocket import WebSocketDoor
 
-MAX_HEAD_BYTES = 16 << 10
-TOO_LONG = f"The request head is longer than {MAX_HEAD_BYTES} bytes."
-HEAD_S = 10.0
-"""How long a request's headers may take to arrive."""
+TOO_LATE = "The request did not arrive in time."
 
 Upgrade = Callable[[Hub, Visit], asyncio.Protocol | None]
 """Gives the door for a WebSocket, if its path is one it knows."""
@@ -71,6 +68,14 @@ class HttpPort(HttpToolsProtocol):
     def _site(self) -> Site:
         site: Site = self.app_state["site"]
         return site
+
+    @property
+    def _limits(self) -> Limits:
+        hub: Hub = self.app_state["hub"]
+        return hub.limits
+
+    def _too_long(self) -> str:
+        return f"The request head is longer than {self._limits.head_bytes} bytes."
 
     def _count(self, address: str) -> bool:
         """Count the connection for an address; refuse it when there are too many."""
@@ -119,8 +124,8 @@ class HttpPort(HttpToolsProtocol):
             return
         if self._ours is not None:
             self._answer(self._ours)
-        elif self._head_timer is not None and self._head_bytes > MAX_HEAD_BYTES:
-            self._refuse(431, TOO_LONG)
+        elif self._head_timer is not None and self._head_bytes > self._limits.head_bytes:
+            self._refuse(431, self._too_long())
 
     # Head and body: bounded in bytes and in time. Once a request is ours, uvicorn sees nothing behind it either.
 
@@ -134,7 +139,9 @@ class HttpPort(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(HEAD_S, self._refuse, 408, "The request did not arrive in time.")
+        self._head_timer = self.loop.call_later(
+            self._limits.head_s, self._refuse, 408, "The request did not arrive in time."
+        )
 
     def _forget_head(self) -> None:
         if self._head_timer is not None:
@@ -142,9 +149,7 @@ class HttpPort(HttpToolsProtocol):
             self._head_timer = None
 
     def _await_body(self) -> None:
-        self._body_timer = self.loop.call_later(
-            self.app_state["hub"].limits.frame_s, self._refuse, 408, "The request did not arrive in time."
-        )
+        self._body_timer = self.loop.call_later(self._limits.frame_s, self._refuse, 408, TOO_LATE)
 
     def _forget_body(self) -> None:
         if self._body_timer is not None:
@@ -165,8 +170,8 @@ class HttpPort(HttpToolsProtocol):
         if self._ours is not None:
             return
         self._forget_head()
-        if self._head_size > MAX_HEAD_BYTES:
-            self._ours = HeadTooLong(TOO_LONG)
+        if self._head_size > self._limits.head_bytes:
+            self._ours = HeadTooLong(self._too_long())
             return
         idle = self.cycle is None or self.cycle.response_complete
         if self.parser.get_method() == b"GET" and idle and not self.parser.should_upgrade():
