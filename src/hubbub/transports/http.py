@@ -139,9 +139,7 @@ class HttpPort(HttpToolsProtocol):
 
     def _await_head(self) -> None:
         self._head_bytes = 0
-        self._head_timer = self.loop.call_later(
-            self._limits.head_s, self._refuse, 408, "The request did not arrive in time."
-        )
+        self._head_timer = self.loop.call_later(self._limits.head_s, self._refuse, 408, TOO_LATE)
 
     def _forget_head(self) -> None:
         if self._head_timer is not None:
