@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from types import FrameType
@@ -159,6 +160,8 @@ class Outside:
         else:
             refusal = self._refuse("tls" if scope["scheme"] in ("https", "wss") else "plain")
         if not refusal:
+            if server is not None and not is_loopback(server[0]) and "site" in (state := scope.get("state", {})):
+                scope = {**scope, "state": {**state, "site": replace(state["site"], local=False)}}
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": refusal[:120]})

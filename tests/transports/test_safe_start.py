@@ -12,6 +12,7 @@ import pytest
 from hubbub import config
 from hubbub.asgi import Outside
 from hubbub.core.errors import BadRequest
+from hubbub.transports.site import Site
 
 NOWHERE = Path("/nonexistent")
 
@@ -154,10 +155,12 @@ async def test_under_another_server_the_same_is_asked_of_whoever_comes(
         told.append(message)
 
     kind = "websocket" if scheme.startswith("ws") else "http"
-    scope = {"type": kind, "scheme": scheme, "server": (server, 80), "headers": [], "method": "GET", "path": "/"}
+    scope = {"type": kind, "scheme": scheme, "server": (server, 80), "state": {"site": Site(local=True)}}
     await Outside(app)(scope, None, send)  # type: ignore[arg-type]
 
     assert bool(came) is let_in
+    if let_in:  # and whoever comes from elsewhere may call it by another name
+        assert came[0]["state"]["site"].local is (server == "127.0.0.1")
     assert [message.get("status") or message.get("code") for message in told[:1]] == (
         [] if let_in else [1008 if kind == "websocket" else 401]
     )
