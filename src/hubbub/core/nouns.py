@@ -61,6 +61,8 @@ class Role(StrEnum):
     MEMBER = "member"
     READER = "reader"
 
+    __hash__ = str.__hash__  # Enum's is written in Python, and this is asked for every message
+
 
 class Scope(StrEnum):
     """What a token allows, of what its member may do."""
@@ -68,6 +70,8 @@ class Scope(StrEnum):
     READ = "read"
     WRITE = "write"
     ADMIN = "admin"
+
+    __hash__ = str.__hash__
 
 
 class Noun(msgspec.Struct, frozen=True, kw_only=True):
