@@ -28,6 +28,7 @@ from hubbub.config import Settings, is_loopback, load
 from hubbub.core.errors import BadRequest, Internal, NotFound, Problem, Unauthorized
 from hubbub.transports import asgi_doors, rest, sign_in
 from hubbub.transports.callers import answer_document, answer_problem, hub_of, site_of
+from hubbub.transports.docs_page import answer_docs
 from hubbub.transports.site import Site
 
 log = structlog.get_logger("hubbub.http")
@@ -197,6 +198,10 @@ def _serve_page(app: FastAPI, directory: Path) -> None:
         if not index.is_file():
             return PlainTextResponse(NO_PAGE, headers=headers)
         return FileResponse(index, headers=headers | {"cache-control": "no-cache"})
+
+    @app.api_route("/docs", methods=["GET", "HEAD"], include_in_schema=False)
+    def docs() -> Response:
+        return answer_docs(directory, headers)
 
     def file(name: str, kept: str) -> Response:
         path = (directory / name).resolve()
