@@ -89,7 +89,7 @@ async def up(tmp_path: Path) -> AsyncIterator[Running]:
         await stop(running)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Any]:
     """A headless Chromium."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -3,16 +3,16 @@
  * its signals. The log itself is plain data; the ticker tells when to look at it again.
  */
 import { computed, signal } from "@preact/signals";
-import { logIn, logOut } from "./account.ts";
 import { Connection, Refused, type Phase, type Socket } from "./connection.ts";
 import { findThread, placeOf } from "./conversations.ts";
 import { readLine } from "./grammar.ts";
 import { Hearing } from "./hearing.ts";
-import { keepIdentity, keepOutbox, keptIdentity, keptOutbox, type Identity } from "./keep.ts";
+import { keepOutbox, keptGuests, keptIdentity, keptOutbox, type Identity } from "./keep.ts";
 import { Log } from "./log.ts";
-import { nameProblem } from "./names.ts";
+import { Roles } from "./roles.ts";
+import type { Way } from "./signing.ts";
 import { Ticker } from "./ticker.ts";
-import type { Frame, Post, Request } from "./wire.ts";
+import type { Frame, Post, Request, Role } from "./wire.ts";
 import { MAX_TEXT_BYTES, utf8Length } from "./wire.ts";
 
 export const DEVICE = "thermometer1";
@@ -45,7 +45,11 @@ export class Chat {
   readonly me = signal<string | null>(null);
   readonly phase = signal<Phase>({ at: "stopped" });
   readonly signInProblem = signal<string | null>(null);
-  readonly passwordWanted = signal(false);
+  readonly guests = signal(keptGuests());
+  readonly way = signal<Way>(this.guests.value ? "guest" : "password");
+  /** The sign-in form waits for an answer. */
+  readonly asking = signal(false);
+  readonly admin = signal(false);
   readonly open = signal("lobby");
   readonly online = signal<readonly string[]>([]);
   readonly typing = signal<readonly { thread: string; user: string }[]>([]);
@@ -65,50 +69,49 @@ export class Chat {
   /** Threads the last check brought something from. */
   readonly checked = new Set<string>();
   readonly draft = computed(() => this.drafts.value.get(this.open.value) ?? "");
+  /** One's own role, by thread; of those that were opened. */
+  readonly roles = new Map<string, Role>();
+  readonly rolesOf = new Roles(this);
   readonly connection: Connection;
-  identity: Identity = keptIdentity() ?? { name: "", token: null };
+  identity: Identity = keptIdentity() ?? { name: "", token: null, registered: false };
+  /** Something of one's own is under way that ends this sign-in. */
+  changing = false;
   private notesMade = 0;
   private typingSent = 0;
   /** What was seen and is not told yet: seq by thread. */
   private readonly toTell = new Map<string, number>();
   private tellTimer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(openSocket: () => Socket) {
+  constructor(
+    openSocket: () => Socket,
+    readonly reload: () => void = () => location.reload(),
+  ) {
     this.connection = new Connection(openSocket, new Hearing(this));
   }
 
-  /** Go on as who one was before the page was loaded. */
-  comeBack(): void {
-    if (!this.identity.token) return;
-    this.me.value = this.identity.name;
-    this.start();
-  }
-
-  async signIn(name: string, password: string): Promise<void> {
-    const problem = nameProblem(name);
-    this.signInProblem.value = problem;
-    if (problem) return;
-    let token = this.identity.name === name ? this.identity.token : null;
-    if (password) {
-      const answer = await logIn(name, password);
-      if ("problem" in answer) {
-        this.signInProblem.value = answer.problem;
-        return;
-      }
-      token = answer.token;
+  /** Connect as whom `identity` names, with the posts that waited in this tab. */
+  start(): void {
+    for (const post of keptOutbox(this.identity.name)) {
+      if (this.connection.outbox.some((one) => one.key === post.key)) continue;
+      const place = post.thread ?? `@${post.to ?? ""}`;
+      this.pending.value = [...this.pending.value, { post, place, written: null, echoed: false, problem: null }];
+      this.connection.post(post);
     }
-    this.identity = { name, token };
-    this.start();
+    this.connection.start();
   }
 
-  signOut(): void {
-    const { name, token } = this.identity;
+  /** Somebody else comes in on this page: nothing of who was here before is theirs. */
+  forget(): void {
     this.connection.stop();
-    keepOutbox(name, []);
-    keepIdentity({ name, token: null });
-    if (token) logOut(token);
-    // A fresh page is the surest way to keep nothing of this person.
-    location.reload();
+    this.log.list([]);
+    this.log.epoch = undefined;
+    this.roles.clear();
+    this.deliveries.clear();
+    this.pending.value = [];
+    this.drafts.value = new Map();
+    this.composerProblem.value = null;
+    this.admin.value = false;
+    this.open.value = "lobby";
   }
 
   ask(frame: Request, apply?: (reply: Frame) => void): Promise<Frame | null> {
@@ -211,7 +214,9 @@ export class Chat {
 
   readNewest(place: string): void {
     const log = this.log.threads.get(place);
-    if (log && !log.read && this.phase.value.at === "connected") void this.readPage(place, undefined);
+    if (!log || this.phase.value.at !== "connected") return;
+    if (!log.read) void this.readPage(place, undefined);
+    void this.rolesOf.learn(place);
   }
 
   readEarlier(place: string): Promise<void> {
@@ -269,16 +274,6 @@ export class Chat {
 
   rememberOutbox(): void {
     keepOutbox(this.identity.name, this.connection.outbox);
-  }
-
-  private start(): void {
-    for (const post of keptOutbox(this.identity.name)) {
-      if (this.connection.outbox.some((one) => one.key === post.key)) continue;
-      const place = post.thread ?? `@${post.to ?? ""}`;
-      this.pending.value = [...this.pending.value, { post, place, written: null, echoed: false, problem: null }];
-      this.connection.post(post);
-    }
-    this.connection.start();
   }
 
   private async readPage(thread: string, before: number | undefined): Promise<void> {

@@ -3,7 +3,7 @@
  * back after every loss; what was posted but not acknowledged goes out again under the same key, so that it counts once.
  *
  *   connecting ──welcome──▶ connected ──loss──▶ waiting ──time, network, or a reader coming back──▶ connecting
- *   a refused hello, or stop(), leads to stopped
+ *   a refused hello, a sign-in that ended, halt() or stop() lead to stopped
  */
 import { decodeFrames, encodeFrame } from "./wire.ts";
 import type { Ack, ByeFrame, ErrorFrame, Frame, Post, Request, Welcome } from "./wire.ts";
@@ -27,9 +27,12 @@ export interface Socket {
 export interface Listener {
   /** The hello for the next socket: who we are and what we have. */
   hello(): Extract<Request, { type: "hello" }>;
-  welcomed(welcome: Welcome): void;
+  /** False: that is not who we are; nothing is sent. */
+  welcomed(welcome: Welcome): boolean;
   /** The hello was refused. True: say the (changed) hello again; false: stop. */
   refused(error: ErrorFrame): boolean;
+  /** What we came in with is worth nothing any more; the connection has stopped. */
+  dismissed(error: ErrorFrame): void;
   heard(frame: Frame): void;
   acked(post: Post, ack: Ack): void;
   postRefused(post: Post, error: ErrorFrame): void;
@@ -85,6 +88,11 @@ export class Connection {
   stop(): void {
     if (this.phase.at === "connected") this.write({ type: "bye" });
     this.outbox.length = 0;
+    this.halt();
+  }
+
+  /** Hang up until `start` is called. Posts that were not acknowledged wait. */
+  halt(): void {
     this.hangUp(1000);
     this.move({ at: "stopped" });
   }
@@ -135,7 +143,7 @@ export class Connection {
 
   private welcomed(welcome: Welcome): void {
     this.earliestReturn = 0;
-    this.listener.welcomed(welcome);
+    if (!this.listener.welcomed(welcome)) return this.halt();
     this.move({ at: "connected" });
     this.keepPinging();
     for (const post of [...this.outbox]) this.send(post);
@@ -149,8 +157,7 @@ export class Connection {
     } else if (this.listener.refused(error)) {
       this.connect();
     } else {
-      this.hangUp(1000);
-      this.move({ at: "stopped" });
+      this.halt();
     }
   }
 
@@ -181,8 +188,9 @@ export class Connection {
   private dismissed(bye: ByeFrame): void {
     this.postpone(bye.retry_after);
     const error: ErrorFrame = { type: "error", code: bye.code ?? "", detail: bye.reason ?? "" };
-    if (bye.code === "unauthorized" || bye.code === "name_taken") this.refused(error);
-    else this.lost();
+    if (bye.code !== "unauthorized" && bye.code !== "name_taken") return this.lost();
+    this.halt();
+    this.listener.dismissed(error);
   }
 
   private send(post: Post): void {

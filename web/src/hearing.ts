@@ -5,6 +5,7 @@ import { placeOf } from "./conversations.ts";
 import { keepIdentity } from "./keep.ts";
 import { sameName } from "./names.ts";
 import { sentence } from "./runs.ts";
+import { ended, guestWelcomed, noLonger, passwordWanted } from "./signing.ts";
 import type { Ack, ErrorFrame, Frame, Message, MessageFrame, Post, Request, Thread, Welcome } from "./wire.ts";
 
 const TYPING_MS = 5000;
@@ -17,21 +18,33 @@ export class Hearing implements Listener {
 
   hello(): Extract<Request, { type: "hello" }> {
     const { identity, log } = this.chat;
-    const who = identity.token ? { token: identity.token } : { user: identity.name };
+    // Who signed in with a password says nothing: the socket was opened with the browser's cookie.
+    const who = identity.registered ? {} : identity.token ? { token: identity.token } : { user: identity.name };
     const resume = log.resume();
     return { type: "hello", client: "web", ...who, ...(resume && { resume }) };
   }
 
-  welcomed(welcome: Welcome): void {
+  welcomed(welcome: Welcome): boolean {
     const { chat } = this;
-    chat.identity = { name: welcome.user, token: welcome.token ?? chat.identity.token };
+    const { identity } = chat;
+    if (identity.registered && !sameName(welcome.user, identity.name)) {
+      ended(chat, noLonger(identity));
+      return false;
+    }
+    if (identity.registered) {
+      chat.identity = { name: welcome.user, token: null, registered: true };
+    } else {
+      chat.identity = { name: welcome.user, token: welcome.token ?? identity.token, registered: false };
+      if (!identity.token) guestWelcomed(chat);
+    }
     keepIdentity(chat.identity);
     chat.signInProblem.value = null;
-    chat.passwordWanted.value = false;
     chat.me.value = welcome.user;
     chat.log.welcome(welcome);
     if (!chat.open.value.startsWith("@") && !chat.log.threads.has(chat.open.value)) chat.open.value = "lobby";
+    chat.rolesOf.doubtAll();
     chat.ticker.touch(chat.open.value);
+    return true;
   }
 
   moved(phase: Phase): void {
@@ -48,10 +61,19 @@ export class Hearing implements Listener {
       chat.identity = { ...chat.identity, token: null };
       return true;
     }
+    if (chat.identity.registered) {
+      ended(chat, said(error));
+      return false;
+    }
     chat.me.value = null;
-    chat.passwordWanted.value = error.code === "unauthorized";
+    if (error.code === "unauthorized") passwordWanted(chat, said(error));
     chat.signInProblem.value = error.code === "name_taken" ? `${said(error)} Choose another name.` : said(error);
     return false;
+  }
+
+  dismissed(error: ErrorFrame): void {
+    // When one's own doing ends the sign-in, that goes on with the next one.
+    if (!this.chat.changing) ended(this.chat, said(error));
   }
 
   acked(post: Post, ack: Ack): void {
@@ -133,6 +155,7 @@ export class Hearing implements Listener {
     if (!chat.log.threads.has(frame.thread)) this.relistSoon();
     if (frame.id !== undefined) chat.checked.add(frame.thread);
     const fresh = chat.log.hear(frame, self);
+    chat.rolesOf.noticed(message);
     // One's own was put in its place by its ack already.
     if (fresh || sameName(message.sender, self)) chat.heardCount.value++;
     if (!fresh) return chat.ticker.touch(frame.thread);
@@ -170,6 +193,7 @@ export class Hearing implements Listener {
       if (chat.open.value === thread.id) chat.openPlace("lobby");
     } else if (!gone) {
       chat.log.describe(thread);
+      chat.rolesOf.threadChanged(thread);
       const place = chat.open.value;
       if (place.startsWith("@") && placeOf(chat.log, place.slice(1), self) === thread.id) {
         moveDraft(chat, place, thread.id);

@@ -1,10 +1,13 @@
 import { render } from "preact";
 import { Chat } from "./chat.ts";
 import type { Socket } from "./connection.ts";
+import { onOtherTab } from "./keep.ts";
+import { comeBack, otherTab } from "./signing.ts";
 import "./style/base.css";
 import "./style/layout.css";
 import "./style/messages.css";
 import "./style/composer.css";
+import "./style/account.css";
 import { App } from "./ui/App.tsx";
 
 /** Beside the page, whatever path it is served under. */
@@ -25,5 +28,6 @@ setInterval(() => {
   const large = [...chat.log.threads.values()].some(({ about }) => about.member_count > 50);
   if (large && document.visibilityState === "visible") chat.refreshOnline();
 }, 30_000);
-chat.comeBack();
+onOtherTab((browser) => void otherTab(chat, browser));
+void comeBack(chat);
 render(<App chat={chat} />, document.getElementById("app")!);

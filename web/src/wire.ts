@@ -17,6 +17,9 @@ export interface Thread {
   seen?: number;
 }
 
+/** What a member may do in a thread: owners all, members read and write, readers read. */
+export type Role = "owner" | "member" | "reader";
+
 export type MessageType = "chat" | "command" | "notification" | "subscription";
 
 export interface Message {
@@ -58,6 +61,7 @@ export type Request =
   | { type: "thread.create"; title?: string; members?: string[]; public?: boolean }
   | { type: "thread.join" | "thread.leave"; thread: string }
   | { type: "thread.add" | "thread.remove"; thread: string; member: string }
+  | { type: "thread.role"; thread: string; member: string; role: Role }
   | { type: "thread.list"; public?: boolean }
   | { type: "history"; thread: string; before?: number; after?: number; limit?: number }
   | { type: "check" | "who" | "ping" | "bye" }

@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { Chat } from "../src/chat.ts";
 import { lookOf } from "../src/conversations.ts";
+import { comeBack, enter } from "../src/signing.ts";
 import type { Message, Thread } from "../src/wire.ts";
 import { FakeSocket } from "./fake-server.ts";
 
@@ -34,7 +35,7 @@ beforeEach(async () => {
   localStorage.clear();
   sessionStorage.clear();
   chat = new Chat(() => (server = new FakeSocket()));
-  await chat.signIn("alice", "");
+  await enter(chat, "alice", "guest", "");
 });
 
 describe("signing in", () => {
@@ -42,7 +43,7 @@ describe("signing in", () => {
     welcome();
 
     expect(server.last("hello")).toMatchObject({ user: "alice" });
-    expect(new Chat(() => server).identity).toEqual({ name: "alice", token: "token-1" });
+    expect(new Chat(() => server).identity).toEqual({ name: "alice", token: "token-1", registered: false });
   });
 
   test("says that a name is taken", () => {
@@ -57,13 +58,14 @@ describe("signing in", () => {
     server.onopen?.();
     server.answer("hello", { type: "error", code: "unauthorized", detail: "Sign in." });
 
-    expect(chat.passwordWanted.value).toBe(true);
+    expect(chat.way.value).toBe("password");
+    expect(chat.signInProblem.value).toBe("Sign in.");
   });
 
   test("a token that grew old gives way to the name", () => {
     welcome();
     const later = new Chat(() => (server = new FakeSocket()));
-    later.comeBack();
+    void comeBack(later);
     server.onopen?.();
     expect(server.last("hello")).toMatchObject({ token: "token-1" });
     server.answer("hello", { type: "error", code: "unauthorized", detail: "The token has expired." });
@@ -122,7 +124,7 @@ describe("posting", () => {
     await chat.submit("do not lose me");
     const { key } = server.last("message.send") as unknown as { key: string };
     chat = new Chat(() => (server = new FakeSocket()));
-    chat.comeBack();
+    void comeBack(chat);
     welcome();
 
     expect(server.last("message.send")).toMatchObject({ key, text: "do not lose me" });

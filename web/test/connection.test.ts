@@ -20,8 +20,9 @@ beforeEach(() => {
   sockets = [];
   listener = {
     hello: vi.fn(() => ({ type: "hello", user: "alice" })),
-    welcomed: vi.fn(),
+    welcomed: vi.fn(() => true),
     refused: vi.fn(() => false),
+    dismissed: vi.fn(),
     heard: vi.fn(),
     acked: vi.fn(),
     postRefused: vi.fn(),
@@ -220,6 +221,30 @@ describe("a hello that is refused", () => {
     expect(listener.refused).not.toHaveBeenCalled();
     expect(sockets.length).toBe(2);
   });
+});
+
+test("a sign-in that ends stops it for good; what was posted waits", () => {
+  connection.start();
+  welcome();
+  connection.post(post("a"));
+  socket().say({ type: "bye", code: "unauthorized", reason: "You were signed out.", resume: false, retry_after: 0 });
+  vi.advanceTimersByTime(60_000);
+
+  expect(listener.dismissed).toHaveBeenCalledWith(expect.objectContaining({ detail: "You were signed out." }));
+  expect(sockets.length).toBe(1);
+  expect(connection.outbox).toEqual([post("a")]);
+});
+
+test("a welcome for somebody else is not for us: nothing is sent", () => {
+  listener.welcomed.mockReturnValue(false);
+  connection.start();
+  connection.post(post("a"));
+  welcome();
+  vi.advanceTimersByTime(60_000);
+
+  expect(socket().all("message.send")).toEqual([]);
+  expect(connection.phase.at).toBe("stopped");
+  expect(sockets.length).toBe(1);
 });
 
 test("leaving says bye and does not come back", () => {

@@ -1,7 +1,9 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { Chat } from "../chat.ts";
+import { Account } from "./Account.tsx";
 import { Composer } from "./Composer.tsx";
+import { Face } from "./Face.tsx";
 import { Help } from "./Help.tsx";
 import { MessageList } from "./MessageList.tsx";
 import { Sidebar } from "./Sidebar.tsx";
@@ -16,6 +18,7 @@ export function App({ chat }: { chat: Chat }) {
 
 function Room({ chat }: { chat: Chat }) {
   const drawer = useSignal(false);
+  const account = useSignal(false);
   const place = chat.open.value;
   void chat.ticker.any.value;
   const unread = [...chat.log.threads.values()].reduce((sum, thread) => sum + thread.unread, 0);
@@ -45,11 +48,16 @@ function Room({ chat }: { chat: Chat }) {
         </button>
         <h1 class="brand">Hubbub</h1>
         <Status chat={chat} />
-        <span class="who-am-i" title="You are signed in under this name">
-          {chat.me.value}
-        </span>
-        <button type="button" class="quiet" onClick={() => chat.signOut()}>
-          Log out
+        <button
+          type="button"
+          class="quiet who-am-i"
+          data-testid="account"
+          aria-haspopup="dialog"
+          aria-label={`Account of ${chat.me.value}`}
+          onClick={() => (account.value = true)}
+        >
+          <Face name={chat.me.value ?? ""} online={false} />
+          <span class="name">{chat.me.value}</span>
         </button>
       </header>
       {drawer.value && <div class="scrim" onClick={() => (drawer.value = false)} />}
@@ -60,6 +68,7 @@ function Room({ chat }: { chat: Chat }) {
         <Composer chat={chat} />
       </main>
       <Notes chat={chat} />
+      {account.value && <Account key={String(chat.identity.registered)} chat={chat} close={() => (account.value = false)} />}
       {chat.helpShown.value && <Help close={() => (chat.helpShown.value = false)} />}
     </div>
   );

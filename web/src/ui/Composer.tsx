@@ -4,6 +4,7 @@ import { isPrivate, titleOf } from "../conversations.ts";
 import { readLine } from "../grammar.ts";
 
 const MOST_ROWS = 8;
+const READER = "You are a reader here: you see what is written, but only members and owners write. An owner can change that.";
 
 export function Composer({ chat }: { chat: Chat }) {
   void chat.ticker.any.value;
@@ -12,6 +13,7 @@ export function Composer({ chat }: { chat: Chat }) {
   const draft = chat.draft.value;
   const problem = chat.composerProblem.value;
   const focus = chat.focusWanted.value;
+  const reads = chat.roles.get(place) === "reader";
 
   useEffect(() => {
     const box = field.current!;
@@ -41,7 +43,7 @@ export function Composer({ chat }: { chat: Chat }) {
       }}
     >
       <p class="composer-says" role={problem ? "alert" : undefined} data-testid="composer-says">
-        {problem ? <span class="problem">{problem}</span> : (destination(draft) ?? <Typing chat={chat} />)}
+        {reads ? READER : problem ? <span class="problem">{problem}</span> : (destination(draft) ?? <Typing chat={chat} />)}
       </p>
       <div class="composer-row">
         <textarea
@@ -51,6 +53,7 @@ export function Composer({ chat }: { chat: Chat }) {
           placeholder={`Message to ${placeTitle(chat)}`}
           rows={Math.min(MOST_ROWS, draft.split("\n").length)}
           value={draft}
+          disabled={reads}
           enterkeyhint="send"
           onKeyDown={pressed}
           onInput={(event) => {
@@ -59,7 +62,7 @@ export function Composer({ chat }: { chat: Chat }) {
             if (event.currentTarget.value.trim()) chat.isTyping();
           }}
         />
-        <button type="submit" class="primary send" data-testid="send" disabled={!draft.trim()}>
+        <button type="submit" class="primary send" data-testid="send" disabled={reads || !draft.trim()}>
           Send
         </button>
       </div>

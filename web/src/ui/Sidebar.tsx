@@ -2,7 +2,8 @@ import { useSignal } from "@preact/signals";
 import type { Chat } from "../chat.ts";
 import { ordered, titleOf } from "../conversations.ts";
 import type { ThreadLog } from "../log.ts";
-import { colourOf, sameName } from "../names.ts";
+import { sameName } from "../names.ts";
+import { Face } from "./Face.tsx";
 import { JoinThread, NewGroup } from "./GroupDialogs.tsx";
 
 export function Sidebar({ chat, shown, close }: { chat: Chat; shown: boolean; close: () => void }) {
@@ -108,14 +109,6 @@ function ThreadItem({ chat, thread, sign }: { chat: Chat; thread: ThreadLog; sig
         )}
       </button>
     </li>
-  );
-}
-
-function Face({ name, online }: { name: string; online: boolean }) {
-  return (
-    <span class={`face colour-${colourOf(name)}${online ? " online" : ""}`} aria-hidden="true">
-      {[...name][0]?.toUpperCase()}
-    </span>
   );
 }
 

@@ -1,28 +1,47 @@
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Chat } from "../chat.ts";
+import { enter, MIN_PASSWORD, type Way } from "../signing.ts";
+import { PasswordField } from "./PasswordField.tsx";
 
+const GO: Record<Way, string> = { guest: "Enter", password: "Sign in", register: "Register and enter" };
+const INSTEAD: Record<Way, string> = {
+  guest: "Enter as a guest",
+  password: "I have a password",
+  register: "Register this name",
+};
+const WAYS: Way[] = ["guest", "password", "register"];
+
+/** One form for all ways in. A guest needs a name only. */
 export function SignIn({ chat }: { chat: Chat }) {
   const name = useSignal(chat.identity.name);
   const password = useSignal("");
-  const field = useRef<HTMLInputElement>(null);
+  const nameField = useRef<HTMLInputElement>(null);
+  const passwordField = useRef<HTMLInputElement>(null);
   const problem = chat.signInProblem.value;
-  const wantsPassword = chat.passwordWanted.value;
-  const { at } = chat.phase.value;
+  const way = chat.way.value;
+  const withPassword = way !== "guest";
+  const busy = chat.asking.value || chat.phase.value.at === "connecting";
+  const others = WAYS.filter((one) => one !== way && (one !== "guest" || chat.guests.value));
 
-  useEffect(() => field.current?.select(), []);
+  useEffect(() => nameField.current?.select(), []);
   useEffect(() => {
-    if (problem) field.current?.focus();
-  }, [problem]);
+    const field = withPassword && name.value ? passwordField.current : nameField.current;
+    field?.focus();
+  }, [problem, way]);
 
   function submit(event: Event): void {
     event.preventDefault();
-    void chat.signIn(name.value.trim(), wantsPassword ? password.value : "");
+    if (!busy) void enter(chat, name.value.trim(), way, withPassword ? password.value : "");
+  }
+
+  function wrote(): void {
+    chat.signInProblem.value = null;
   }
 
   return (
     <main class="sign-in">
-      <form class="card" onSubmit={submit} aria-busy={at === "connecting"}>
+      <form class="card" onSubmit={submit} aria-busy={busy}>
         <img src="./favicon.svg" alt="" width="56" height="56" />
         <h1>Hubbub</h1>
         <p class="lead">People, AI assistants and devices in one live conversation.</p>
@@ -31,39 +50,51 @@ export function SignIn({ chat }: { chat: Chat }) {
           id="name"
           name="username"
           data-testid="name"
-          ref={field}
+          ref={nameField}
           value={name}
           maxLength={64}
           autocomplete="username"
           autocapitalize="off"
           spellcheck={false}
           autofocus
-          aria-invalid={problem !== null}
+          aria-invalid={problem !== null && !withPassword}
           aria-describedby="sign-in-says"
           onInput={(event) => {
             name.value = event.currentTarget.value;
-            chat.signInProblem.value = null;
+            wrote();
           }}
         />
-        {wantsPassword && (
-          <>
-            <label for="password">Password</label>
-            <input
-              id="password"
-              name="password"
-              data-testid="password"
-              type="password"
-              autocomplete="current-password"
-              value={password}
-              onInput={(event) => (password.value = event.currentTarget.value)}
-            />
-          </>
+        {withPassword && (
+          <PasswordField
+            key={way}
+            id="password"
+            label="Password"
+            field={passwordField}
+            fresh={way === "register"}
+            invalid={problem !== null}
+            says="sign-in-says"
+            value={password.value}
+            change={(value) => {
+              password.value = value;
+              wrote();
+            }}
+          />
         )}
-        <button type="submit" class="primary" data-testid="enter" disabled={at === "connecting"}>
-          {at === "connecting" ? "Connecting…" : "Enter"}
-        </button>
+        {way === "register" && (
+          <p class="hint">At least {MIN_PASSWORD} characters. From then on nobody else can enter under this name.</p>
+        )}
         <p id="sign-in-says" role="alert" class="problem" data-testid="sign-in-problem">
-          {problem ?? (at === "waiting" ? "The server cannot be reached. Trying again…" : "")}
+          {problem ?? (chat.phase.value.at === "waiting" ? "The server cannot be reached. Trying again…" : "")}
+        </p>
+        <button type="submit" class="primary" data-testid="enter" disabled={busy}>
+          {busy ? "Connecting…" : GO[way]}
+        </button>
+        <p class="instead">
+          {others.map((one) => (
+            <button key={one} type="button" class="link" data-testid={`way-${one}`} onClick={() => ((chat.way.value = one), wrote())}>
+              {INSTEAD[one]}
+            </button>
+          ))}
         </p>
       </form>
     </main>

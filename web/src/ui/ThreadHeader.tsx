@@ -1,10 +1,8 @@
 import { useSignal } from "@preact/signals";
 import { ASSISTANT, DEVICE, type Chat } from "../chat.ts";
-import { isPrivate, LOBBY, otherMember, titleOf } from "../conversations.ts";
-import { addMember, leaveThread } from "../groups.ts";
-import { nameProblem, sameName } from "../names.ts";
-import type { Thread } from "../wire.ts";
-import { Dialog } from "./Dialog.tsx";
+import { isPrivate, otherMember, titleOf } from "../conversations.ts";
+import { sameName } from "../names.ts";
+import { Members } from "./Members.tsx";
 
 export function ThreadHeader({ chat, place }: { chat: Chat; place: string }) {
   void chat.ticker.of(place).value;
@@ -30,7 +28,7 @@ export function ThreadHeader({ chat, place }: { chat: Chat; place: string }) {
         {private_ ? (
           <small>{online ? "online" : "offline"}</small>
         ) : (
-          <button type="button" class="link" onClick={() => (members.value = true)}>
+          <button type="button" class="link" data-testid="members-open" onClick={() => (members.value = true)}>
             {thread!.member_count} {thread!.member_count === 1 ? "member" : "members"}
           </button>
         )}
@@ -49,43 +47,5 @@ export function ThreadHeader({ chat, place }: { chat: Chat; place: string }) {
       </div>
       {members.value && thread && <Members chat={chat} thread={thread} close={() => (members.value = false)} />}
     </div>
-  );
-}
-
-function Members({ chat, thread, close }: { chat: Chat; thread: Thread; close: () => void }) {
-  const problem = useSignal<string | null>(null);
-  const more = thread.member_count - thread.members.length;
-
-  async function add(event: SubmitEvent): Promise<void> {
-    event.preventDefault();
-    const form = event.currentTarget as HTMLFormElement;
-    const name = String(new FormData(form).get("member")).trim();
-    problem.value = nameProblem(name);
-    if (!problem.value && (await addMember(chat, thread.id, name))) form.reset();
-  }
-
-  return (
-    <Dialog title={`Members of ${titleOf(thread, chat.me.value ?? "")}`} close={close}>
-      <ul class="choices">
-        {thread.members.map((name) => (
-          <li key={name}>
-            <span class="name">{name}</span>
-          </li>
-        ))}
-        {more > 0 && <li>and {more} more</li>}
-      </ul>
-      {thread.id !== LOBBY && (
-        <form onSubmit={add} class="in-line">
-          <input name="member" aria-label="Name to add" placeholder="Name" autocomplete="off" autocapitalize="off" />
-          <button type="submit">Add</button>
-          <button type="button" class="danger" onClick={() => (close(), leaveThread(chat, thread.id))}>
-            Leave
-          </button>
-        </form>
-      )}
-      <p role="alert" class="problem">
-        {problem}
-      </p>
-    </Dialog>
   );
 }

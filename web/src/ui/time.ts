@@ -2,10 +2,13 @@
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
 const whole = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "medium" });
-const day = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+const weekday = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long", year: "numeric" });
+
+const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", year: "numeric" });
 
 export const clockTime = (timestamp: string): string => clock.format(new Date(timestamp));
 export const wholeTime = (timestamp: string): string => whole.format(new Date(timestamp));
+export const day = (timestamp: string): string => date.format(new Date(timestamp));
 
 /** The same for all moments of one day. */
 export const dayOf = (timestamp: string): string => new Date(timestamp).toDateString();
@@ -15,5 +18,5 @@ export function dayTitle(timestamp: string, now = new Date()): string {
   yesterday.setDate(now.getDate() - 1);
   if (dayOf(timestamp) === now.toDateString()) return "Today";
   if (dayOf(timestamp) === yesterday.toDateString()) return "Yesterday";
-  return day.format(new Date(timestamp));
+  return weekday.format(new Date(timestamp));
 }
