@@ -31,8 +31,8 @@ SMALL_LOG = "from hubbub.stores import group_commit; group_commit.CHECKPOINT_PAG
 IN_A_HURRY = """
 from hubbub.stores import sqlite_file
 connect = sqlite_file.connect
-def hurried(path):
-    db = connect(path)
+def hurried(path, **how):
+    db = connect(path, **how)
     db.execute("PRAGMA synchronous = NORMAL")
     return db
 sqlite_file.connect = hurried

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ async def test_only_the_owner_may_read_the_files(tmp_path: Path) -> None:
 
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in map(tmp_path.joinpath, os.listdir(tmp_path))}
 
-    assert modes == dict.fromkeys(["hubbub.db", "hubbub.db-wal", "hubbub.db-shm", "lock"], 0o600)
+    assert modes == dict.fromkeys(["hubbub.db", "hubbub.db-wal", "hubbub.db-shm", "lock", "lock.log"], 0o600)
     await store.close()
 
 
@@ -467,9 +467,9 @@ async def test_a_file_that_cannot_be_opened_anew_is_tried_at_every_group(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await open_thread(store, "alice")
-    real: Callable[[Path], apsw.Connection] = sqlite_file.connect
+    real = sqlite_file.connect
 
-    def cannot(path: Path) -> apsw.Connection:
+    def cannot(path: Path, *, beside: bool = False) -> apsw.Connection:
         raise apsw.CantOpenError("too many open files")
 
     break_next_commit(store, apsw.IOError("fsync"))

@@ -48,6 +48,8 @@ class GroupCommit:
         after_failure: called when a group was lost, to drop cached state; returns the connection to go on with. True:
             a checkpoint's sync has failed, so what SQLite has noted as copied into the database may never get there;
             every connection has to be let go of, for SQLite to begin again with the whole log.
+        slow: does the disk take longer than `SLOW_S`?
+        copies: is it for this process to copy the log into the database?
     """
 
     def __init__(
@@ -57,11 +59,13 @@ class GroupCommit:
         before_commit: Callable[[], None],
         after_failure: Callable[[bool], apsw.Connection],
         slow: bool,
+        copies: bool = True,
     ) -> None:
         self._db = db
         self._before_commit = before_commit
         self._after_failure = after_failure
         self._off_loop = slow
+        self._copies = copies
         self._waiting: deque[tuple[Write, asyncio.Future[Any]]] = deque()
         self._scheduled = False
         self._fastest_s = 1.0  # of the commits since the question was last asked
@@ -201,7 +205,7 @@ class GroupCommit:
 
     def _after_group(self) -> None:
         self._go_on()
-        due = self._copied or self._wal_pages > CHECKPOINT_PAGES + self._uncopied
+        due = self._copies and (self._copied or self._wal_pages > CHECKPOINT_PAGES + self._uncopied)
         if due and self._checkpointing is None and not self._broken and not self.doubtful:
             # SQLite begins its log anew only when nothing was committed while the last of it was copied. So commits go
             # on while most of it is copied and wait while the little that came meanwhile is.

@@ -1,7 +1,8 @@
 """The default store: one SQLite file, durable against `kill -9` and power cuts, fast through group commit.
 
 WAL with `synchronous=FULL`: a commit returns after its fsync, and only then is anybody told. Writes go through
-`GroupCommit`; reads use a connection of their own and see committed data only. One process owns the directory.
+`GroupCommit`; reads use a connection of their own and see committed data only. One process owns the directory; a
+command may work beside it on what that process reads again, the accounts.
 """
 
 from __future__ import annotations
@@ -49,10 +50,12 @@ class SqliteStore:
 
     Args:
         path: the database file; its directory must exist. A `lock` file beside it keeps a second server out.
+        beside: a server has the directory; leave to it what is for one alone to do, and remember nothing of messages.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, beside: bool = False) -> None:
         self.path = path
+        self._beside = beside
         self.epoch = ""
         self._heads: dict[str, int] = {}  # what the next seq follows, the open group's messages included
         self._marks = Marks(lambda: self._writer)
@@ -62,26 +65,38 @@ class SqliteStore:
 
     async def open(self) -> None:
         with ExitStack() as undo:
-            undo.callback(self._lock.close)
-            self._lock.take()
             try:
-                backup.take_in(self.path)
-                sqlite_file.rewrite_log(self.path)
-                self._writer = sqlite_file.connect(self.path)
-                undo.callback(lambda: self._writer.close())
-                sqlite_file.migrate(self._writer, self.path, sqlite_file.migrations())
-                self._reader = sqlite_file.connect(self.path)
-                undo.callback(lambda: self._reader.close())
-                self.epoch = sqlite_file.epoch(self._writer)
+                if self._beside:
+                    undo.enter_context(sqlite_file.beside(self.path.parent))
+                    if backup.incoming(self.path).exists():
+                        raise Unavailable("A backup is only just being restored; try again in a moment.")
+                    self._open_file(undo)
+                else:
+                    undo.callback(self._lock.close)
+                    self._lock.take()
+                    with sqlite_file.alone(self.path.parent):
+                        backup.take_in(self.path)
+                        sqlite_file.rewrite_log(self.path)
+                        self._open_file(undo)
             except (apsw.Error, OSError) as failure:
                 raise Unavailable(f"The database {self.path} cannot be opened: {failure}") from failure
             self._group = GroupCommit(
                 self._writer,
                 before_commit=self._marks.write,
                 after_failure=self._reopen,
-                slow=sqlite_file.fsync_s(self.path.parent) > SLOW_S,
+                slow=not self._beside and sqlite_file.fsync_s(self.path.parent) > SLOW_S,
+                copies=not self._beside,
             )
             self._open = undo.pop_all()
+
+    def _open_file(self, undo: ExitStack) -> None:
+        self._writer = sqlite_file.connect(self.path, beside=self._beside)
+        undo.callback(lambda: self._writer.close())
+        bring_up = sqlite_file.require if self._beside else sqlite_file.migrate
+        bring_up(self._writer, self.path, sqlite_file.migrations())
+        self._reader = sqlite_file.connect(self.path, beside=self._beside)
+        undo.callback(lambda: self._reader.close())
+        self.epoch = sqlite_file.epoch(self._writer)
 
     async def close(self) -> None:
         opened, self._open = self._open, None
@@ -469,9 +484,10 @@ class SqliteStore:
             self._reader.close()
         self._writer.close()
         if doubtful:
-            sqlite_file.rewrite_log(self.path)
-            self._reader = sqlite_file.connect(self.path)
-        self._writer = sqlite_file.connect(self.path)
+            with sqlite_file.alone(self.path.parent):
+                sqlite_file.rewrite_log(self.path)
+                self._reader = sqlite_file.connect(self.path)
+        self._writer = sqlite_file.connect(self.path, beside=self._beside)
         return self._writer
 
     def _keep_log(self) -> None:

@@ -1,13 +1,19 @@
-"""The file under the default store: who may open it, which schema it has, how fast its disk is."""
+"""The file under the default store: who may open it, which schema it has, how fast its disk is.
+
+The server has its directory to itself (`DirectoryLock`). A command may work *beside* it, as one more process that has
+the file open: it neither migrates nor copies the log, and nobody does meanwhile what SQLite does not know of (`alone`,
+`beside`).
+"""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
 import os
+import random
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import cast
@@ -16,6 +22,16 @@ import apsw
 
 from hubbub.core.errors import Unavailable
 from hubbub.core.nouns import new_id
+
+PATIENCE_S = 5.0
+"""How long one waits for the other where a server and a command must not meet."""
+
+TURN_S = 30.0
+"""How long a command waits for its turn to write among a server's commits."""
+
+
+class InUse(Unavailable):
+    """Somebody has the directory."""
 
 
 class DirectoryLock:
@@ -26,7 +42,7 @@ class DirectoryLock:
         self._file: int | None = None
 
     def take(self) -> None:
-        """Raises Unavailable: somebody has it, or the directory cannot be used."""
+        """Raises InUse: somebody has it; Unavailable: the directory cannot be used."""
         try:
             lock = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as failure:
@@ -38,7 +54,7 @@ class DirectoryLock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(lock)
-            raise Unavailable(
+            raise InUse(
                 f"Another Hubbub is already running on the data in {self._directory}. Stop it, or choose another "
                 "directory with HUBBUB_HOME."
             ) from None
@@ -50,16 +66,73 @@ class DirectoryLock:
             self._file = None
 
 
-def connect(path: Path) -> apsw.Connection:
-    """A durable connection to the database, which is made when there is none, for its owner only."""
-    with contextlib.suppress(FileExistsError):  # closing a file that SQLite has open would drop its locks
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    os.chmod(path, 0o600)
-    db = apsw.Connection(str(path))
+@contextlib.contextmanager
+def alone(directory: Path) -> Iterator[None]:
+    """Nobody works beside meanwhile: for what SQLite does not know of, such as writing its log once more.
+
+    Raises Unavailable: somebody does, for longer than `PATIENCE_S`.
+    """
+    with _held(directory, fcntl.LOCK_EX, "A command such as 'hubbub user' is still at work on the data in {}."):
+        yield
+
+
+@contextlib.contextmanager
+def beside(directory: Path) -> Iterator[None]:
+    """Work on data that a server may have. Raises Unavailable: it is only just starting, for longer than
+    `PATIENCE_S`."""
+    with _held(directory, fcntl.LOCK_SH, "A server is only just starting on the data in {}; try again in a moment."):
+        yield
+
+
+@contextlib.contextmanager
+def _held(directory: Path, how: int, refusal: str) -> Iterator[None]:
+    file = os.open(directory / "lock.log", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(file, how | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise Unavailable(refusal.format(directory), retry_after=1) from None
+                time.sleep(0.01)
+        yield
+    finally:
+        os.close(file)
+
+
+def _take_turns(db: apsw.Connection) -> None:
+    """Have this connection ask for its turn often. A busy server leaves the file unlocked for an instant only between
+    two commits, which SQLite's own waits of up to 0.1 s miss nearly every time."""
+    until = 0.0
+
+    def again(tries: int) -> bool:
+        nonlocal until
+        now = time.monotonic()
+        if tries == 0:
+            until = now + TURN_S
+        time.sleep(random.uniform(0.0002, 0.002))
+        return now < until
+
+    db.set_busy_handler(again)
+
+
+def connect(path: Path, *, beside: bool = False) -> apsw.Connection:
+    """A durable connection to the database, which is made when there is none, for its owner only. One that works
+    `beside` makes none, waits its turn, and leaves the log to the server."""
+    if not beside:
+        with contextlib.suppress(FileExistsError):  # closing a file that SQLite has open would drop its locks
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.chmod(path, 0o600)
+    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
         db.set_busy_timeout(5000)
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "temp_store = MEMORY", "cache_size = -16000"):
             db.execute(f"PRAGMA {pragma}")
+        if beside:
+            keep_log(db)
+            _take_turns(db)
     except BaseException:
         db.close()
         raise
@@ -117,10 +190,22 @@ def migrate(db: apsw.Connection, path: Path, steps: Sequence[tuple[int, str]]) -
             db.execute(f"BEGIN IMMEDIATE; {sql}; PRAGMA user_version = {number}; COMMIT")
 
 
+def require(db: apsw.Connection, path: Path, steps: Sequence[tuple[int, str]]) -> None:
+    """Raises Unavailable: the file is not of the version these steps lead to, and not ours to change."""
+    version, known = cast(int, db.pragma("user_version")), steps[-1][0]
+    if version != known:
+        raise Unavailable(
+            f"The server that runs on the data in {path.parent} is of another version (schema {version}, this one "
+            f"works with {known}). Use the command that came with it, or stop it first."
+        )
+
+
 def epoch(db: apsw.Connection) -> str:
     """The epoch kept in the file, made at the first call."""
-    db.execute("INSERT INTO meta (name, value) VALUES ('epoch', ?) ON CONFLICT DO NOTHING", (new_id()[:8],))
-    return cast(str, db.execute("SELECT value FROM meta WHERE name = 'epoch'").get)
+    sql = "SELECT value FROM meta WHERE name = 'epoch'"
+    if db.execute(sql).fetchone() is None:
+        db.execute("INSERT INTO meta (name, value) VALUES ('epoch', ?)", (new_id()[:8],))
+    return cast(str, db.execute(sql).get)
 
 
 def fsync_s(directory: Path) -> float:
