@@ -17,7 +17,7 @@ import structlog
 
 from hubbub.core import names
 from hubbub.core.errors import BadRequest, NameTaken, NotFound, Problem, Unauthorized
-from hubbub.core.nouns import Account, Kind, Rights, Scope, Token, new_id
+from hubbub.core.nouns import LOBBY, Account, Kind, Rights, Scope, Token, new_id
 from hubbub.hub.access import ALL, Caller
 from hubbub.hub.auth import Auth, Claims
 from hubbub.hub.passwords import Attempts, Passwords
@@ -73,9 +73,24 @@ class Gate:
         news = await self._hub.store.accounts.changes_after(self._version)
         if news.version == self._version:
             return
+        await self._meet(account.name for account in news.accounts)
+        if news.version <= self._version:  # somebody else has read it meanwhile
+            return
         self._version = news.version
         self._learn(news)
         self._look_again({*(a.name for a in news.accounts), *(t.member for t in news.tokens)}, news.signed_out)
+
+    async def _meet(self, who: Iterable[str]) -> None:
+        """Get to know the members of accounts that were made elsewhere."""
+        people = self._hub.people
+        if all((known := people.known(name)) is not None and known.arrived for name in who):
+            return
+        for member in await self._hub.store.members():
+            known = people.known(member.name)
+            if known is None or (member.arrived and not known.arrived):
+                people.remember(member)
+        if lobby := self._hub.rooms.get(LOBBY):
+            self._hub.unsure.add(lobby)
 
     def _learn(self, news: Rights) -> None:
         for account in news.accounts:
@@ -231,11 +246,12 @@ class Gate:
         self, name: str, *, password_hash: str = "", kind: Kind = Kind.PERSON, admin: bool = False
     ) -> Account:
         """A new account, whose member is in the lobby from now on. Raises NameTaken."""
-        known = self._hub.people.known(name)
-        account = Account(name=known.name if known else names.normalise(name), password=password_hash, admin=admin)
+        if self.account(name) is not None:
+            raise NameTaken("Username already taken.")
+        member = await self._hub.arrive(name, kind)  # first: whoever learns of the account elsewhere looks for them
+        account = Account(name=member.name, password=password_hash, admin=admin)
         await self._hub.store.accounts.add(account)
         await self.refresh()
-        await self._hub.arrive(account.name, kind)
         return account
 
     async def login(self, name: str, password: str, address: str = "") -> Caller:
@@ -320,7 +336,7 @@ class Gate:
         now = self._hub.clock()
         secret = OPAQUE + secrets.token_urlsafe(32)
         token = Token(
-            id=new_id(),
+            id=f"t{new_id()}",  # on a command line, one that begins with '-' would be an option
             member=account.name,
             label=label,
             digest=digest(secret),

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from hubbub.core import frames, names
-from hubbub.core.errors import NotFound, Problem
+from hubbub.core.errors import KeyConflict, NotFound, Problem
 from hubbub.core.feed import Feed
 from hubbub.core.forms import Shout, SseForm
 from hubbub.core.nouns import LOBBY, SHOWN_MEMBERS, Kind, Member, Membership, Message, Role, Thread, stamp
@@ -122,15 +122,21 @@ class Hub:
 
     async def start(self) -> None:
         """Read what must be known at once, take up the runs that were interrupted, begin to sweep."""
-        for member in await self.store.members():
-            self.people.remember(member)
-        await self.gate.refresh()
-        if await self.store.thread(LOBBY) is None:
-            await self.store.create_thread(Thread(id=LOBBY, title=LOBBY, public=True), [])
+        await self.learn()
         self.bus.listen(self._hear, self.runs.noticed_end)
         await self.runs.start()
         self.spawn(sweep(self), standing=True)
         self.spawn(self.gate.watch(), standing=True)
+
+    async def learn(self) -> None:
+        """Read what must be known before anything else, who there is; make the lobby. All that is needed to use the
+        gate's verbs without serving anybody."""
+        for member in await self.store.members():
+            self.people.remember(member)
+        await self.gate.refresh()
+        if await self.store.thread(LOBBY) is None:
+            with contextlib.suppress(KeyConflict):  # somebody else was first
+                await self.store.create_thread(Thread(id=LOBBY, title=LOBBY, public=True), [])
 
     def dismiss(self) -> None:
         """Say goodbye to every session once it has its answers, and when to come back: not all at the same moment."""
