@@ -34,16 +34,18 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "process": ("core", "config"),
     "tls": ("core",),
     "upkeep": ("core", "stores", "config", "process"),
+    "accounts": ("core", "stores", "buses", "hub", "config", "process"),
+    "doctor": ("core", "stores", "hub", "config", "tls", "doctor"),
     "app": ("core", "stores", "buses", "engines", "hub", "transports", "compat", "config", "process", "tls", "asgi"),
     "asgi": ("core", "stores", "buses", "engines", "hub", "transports", "compat", "config", "app"),
     "launcher": ("core", "apps", "config", "process", "app"),
-    "cli": ("core", "client", "apps", "config", "process", "upkeep", "app", "launcher", "cli"),
+    "cli": ("core", "client", "apps", "config", "process", "upkeep", "accounts", "doctor", "app", "launcher", "cli"),
     "__main__": ("core", "cli"),
     "__init__": (),
 }
 """Each part of the package, and the parts it may import. Everybody may read `hubbub.__version__`."""
 
-ROOF = ("config", "process", "tls", "upkeep", "app", "asgi", "launcher", "cli", "__main__")
+ROOF = ("config", "process", "tls", "upkeep", "accounts", "doctor", "app", "asgi", "launcher", "cli", "__main__")
 MAX_LINES = 500
 
 

@@ -79,15 +79,17 @@ def prepare_home(home: Path) -> None:
         ) from None
 
 
-def audit_log(directory: Path) -> Callable[..., None]:
-    """Keeps a record in `audit.log` there, a JSON object a line, for its owner only: five files of 10 MiB at most."""
+def audit_log(directory: Path, *, rotates: bool = True) -> Callable[..., None]:
+    """Keeps a record in `audit.log` there, a JSON object a line, for its owner only: five files of 10 MiB at most. Of
+    several processes one alone may be who `rotates`."""
     handler: logging.Handler | None = None
+    size = 10 << 20 if rotates else 0
 
     def note(event: str, /, **details: str | None) -> None:
         nonlocal handler
         if handler is None:
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handler = _PrivateFile(directory / "audit.log", maxBytes=10 << 20, backupCount=4, encoding="utf-8")
+            handler = _PrivateFile(directory / "audit.log", maxBytes=size, backupCount=4, encoding="utf-8")
         said = {"time": stamp(time.time()), "event": event, **{key: text for key, text in details.items() if text}}
         handler.handle(logging.makeLogRecord({"msg": json.dumps(said)}))
 

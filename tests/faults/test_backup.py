@@ -6,29 +6,15 @@ import asyncio
 import os
 import signal
 import sqlite3
-import sys
 from pathlib import Path
 
 import pytest
 
 from support.checker import check
-from support.process import ROOT, running
+from support.command import hubbub
+from support.process import running
 from support.talkers import FramedClient
 from support.witness import LOBBY, Witness, stored_log
-
-
-async def hubbub(*arguments: str | Path) -> tuple[int, str, str]:
-    """Run a command: its exit code, what it printed, what it complained of."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "hubbub", *map(str, arguments)),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if not k.startswith("HUBBUB_")},
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
 
 
 async def test_a_backup_taken_while_people_write_holds_whole_threads_without_holes(tmp_path: Path) -> None:
