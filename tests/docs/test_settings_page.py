@@ -29,8 +29,12 @@ def commands() -> dict[str, argparse.ArgumentParser]:
 
 
 def options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
-    """What people can give; what only the launcher gives is hidden."""
-    return [action for action in parser._actions if action.help is not argparse.SUPPRESS]
+    """What people can give, also to a command below it; what only the launcher gives is hidden."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return [
+        *(action for action in parser._actions if action.help is not argparse.SUPPRESS and action not in below),
+        *(option for action in below for sub in action.choices.values() for option in options(sub)),
+    ]
 
 
 def flags() -> dict[str, set[str]]:
