@@ -41,7 +41,7 @@ STOPS_WITHIN_S = 30.0
 class PlainAuth(Auth):
     """Tokens that are the same in every run."""
 
-    def issue(self, name: str, now: float, generation: int = 0) -> str:
+    def issue(self, name: str, now: float, generation: int = 0, sign_in: str = "") -> str:
         return f"token-of-{name}"
 
     def read(self, token: str) -> Claims:

@@ -23,7 +23,7 @@ from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
 from hubbub.transports.asgi_doors import accepted, fields, relay
 from hubbub.transports.door import SocketDoor
-from hubbub.transports.site import Site, Visit, bearer, credential
+from hubbub.transports.site import Site, Visit, bearer, cookie
 
 MAX_BYTES = 4 + frames.MAX_TEXT_BYTES
 MAX_HELD = 64
@@ -68,8 +68,8 @@ class Guest:
         """Enter the lobby as `user`. Raises the Problem that says why not."""
         hub = self.session.hub
         lobby = await hub.room(LOBBY)
-        token = bearer(headers) if hub.gate.auth.guests else credential(headers)
-        caller = hub.gate.identify(token, user, self.session.door.address)  # nothing is waited for till it is claimed
+        # From here on nothing is waited for until the name is claimed.
+        caller = hub.gate.identify(bearer(headers), user, self.session.door.address, cookie(headers))
         self._form.user = caller.name
         await self.session.begin(caller, [LOBBY], frames.Resume(threads={LOBBY: lobby.known}))
         self.session.listen()

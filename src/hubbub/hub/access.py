@@ -20,8 +20,9 @@ class Caller:
     name: str
     scopes: frozenset[Scope] = ALL
     admin: bool = False  # of the whole server
-    signed: str = ""  # the id of the signed token that was shown; none for a guest who only gave a name
-    token: str = ""  # or of the other kind of token
+    sign_in: str = ""  # what all signed tokens that come of one sign-in have in common
+    token: str = ""  # or the id of the other kind of token
+    by_cookie: bool = False  # their browser keeps what they came in with, out of the reach of any script
     generation: int = 0  # of the account the signed one is for; 0 for a guest
     expires: float | None = None  # when, in Unix seconds
 

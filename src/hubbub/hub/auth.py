@@ -34,7 +34,7 @@ class Claims:
     """What a valid token says."""
 
     name: str
-    id: str
+    sign_in: str
     expires: float  # Unix seconds
     generation: int  # of the account; 0 for a guest
 
@@ -67,8 +67,9 @@ class Auth:
         self.expires_s = expires_s
         self._algorithm = algorithm
 
-    def issue(self, name: str, now: float, generation: int = 0) -> str:
-        """A token that proves its bearer is `name`."""
+    def issue(self, name: str, now: float, generation: int = 0, sign_in: str = "") -> str:
+        """A token that proves its bearer is `name`. `sign_in`: what it has in common with the others that were issued
+        to whoever signed in then, so that all of them can be ended at once."""
         import jwt  # 0.1 s that `hubbub --help` does not need
 
         claims = {
@@ -79,6 +80,7 @@ class Auth:
             "exp": int(now + self.expires_s),
             "jti": secrets.token_urlsafe(9),
             "gen": generation,
+            "sid": sign_in or secrets.token_urlsafe(9),
         }
         return jwt.encode(claims, self._key, algorithm=self._algorithm)
 
@@ -109,10 +111,10 @@ class Auth:
 
 
 def _claims(claims: dict[str, Any]) -> Claims:
-    name, id, generation = claims["sub"], claims["jti"], claims.get("gen", 0)
-    if not isinstance(id, str) or not isinstance(generation, int):
+    sign_in, generation = claims.get("sid", claims["jti"]), claims.get("gen", 0)
+    if not isinstance(sign_in, str) or not isinstance(generation, int):
         raise Unauthorized("The token is not one of this server's.")
-    return Claims(str(name), id, float(claims["exp"]), generation)
+    return Claims(str(claims["sub"]), sign_in, float(claims["exp"]), generation)
 
 
 def _judge(key: bytes) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import secrets
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
@@ -103,7 +104,7 @@ class Gate:
         gone = set(signed_out)
         sessions = {session for name in who for session in self._hub.people.sessions_of(name)}
         if gone:
-            sessions.update(session for session in self._hub.sessions if session.caller.signed in gone)
+            sessions.update(session for session in self._hub.sessions if session.caller.sign_in in gone)
         for session in sessions:
             self.renew(session)
 
@@ -140,18 +141,27 @@ class Gate:
     def accounts(self) -> list[Account]:
         return list(self._accounts.values())
 
-    def identify(self, token: str | None, user: str | None, address: str = "") -> Caller:
-        """Who a caller is, by a token or else as a guest. Raises Unauthorized, NameTaken, RateLimited or BadRequest.
+    def identify(self, token: str | None, user: str | None, address: str = "", cookie: str | None = None) -> Caller:
+        """Who a caller is, by a token, by the cookie of their browser unless they name somebody else, or as a guest.
+        Raises Unauthorized, NameTaken, RateLimited or BadRequest.
 
         A guest's name belongs to whoever is connected under it, until they leave; their token proves it.
         """
-        if token is None:
+        shown = cookie if token is None else token
+        if shown is None:
             return self._guest(user, address)
         try:
-            return self._bearer(token)
+            caller = self._bearer(shown)
         except Unauthorized:
+            if token is None and user is not None:
+                return self._guest(user, address)
             self._hub.addresses.count(address)
             raise
+        if token is not None:
+            return caller
+        if user is not None and names.key(user) != names.key(caller.name):
+            return self._guest(user, address)
+        return replace(caller, by_cookie=True)
 
     def _bearer(self, token: str) -> Caller:
         if token.startswith(OPAQUE):
@@ -161,7 +171,7 @@ class Gate:
             return self.judge(Caller(known.member, token=known.id, expires=known.expires))
         claims: Claims = self.auth.read(token)
         return self.judge(
-            Caller(claims.name, signed=claims.id, generation=claims.generation, expires=claims.expires),
+            Caller(claims.name, sign_in=claims.sign_in, generation=claims.generation, expires=claims.expires),
         )
 
     def judge(self, caller: Caller) -> Caller:
@@ -176,7 +186,7 @@ class Gate:
                 raise Unauthorized(SIGNED_OUT)
             scopes = frozenset(token.scopes)
         else:
-            if caller.signed in self._signed_out:
+            if caller.sign_in in self._signed_out:
                 raise Unauthorized(SIGNED_OUT)
             if account is None and not self.auth.guests:
                 raise Unauthorized("Guests are not allowed here; sign in.")
@@ -185,14 +195,11 @@ class Gate:
         if account is not None and account.disabled:
             raise Unauthorized(SIGNED_OUT)
         admin = account is not None and account.admin
-        return Caller(
-            account.name if account else caller.name,
+        return replace(
+            caller,
+            name=account.name if account else caller.name,
             scopes=scopes if admin else scopes - {Scope.ADMIN},
             admin=admin,
-            signed=caller.signed,
-            token=caller.token,
-            generation=caller.generation,
-            expires=caller.expires,
         )
 
     def _guest(self, user: str | None, address: str) -> Caller:
@@ -203,7 +210,7 @@ class Gate:
         self._hub.addresses.count(address)
         if self.account(name) is not None:
             raise Unauthorized(f"The name '{name}' is registered; sign in with its password.")
-        return self.judge(Caller(self._free(name)))
+        return self.judge(Caller(self._free(name), sign_in=new_id()))
 
     def _free(self, name: str) -> str:
         """The name, in its first spelling. Raises NameTaken: somebody speaks under it, or it looks like another's."""
@@ -217,8 +224,8 @@ class Gate:
         return name
 
     def issue(self, caller: Caller) -> str:
-        """A signed token for somebody who came in otherwise."""
-        return self.auth.issue(caller.name, self._hub.clock(), caller.generation)
+        """A signed token for somebody who came in otherwise; signing out with one ends them all."""
+        return self.auth.issue(caller.name, self._hub.clock(), caller.generation, caller.sign_in)
 
     # Passwords
 
@@ -246,8 +253,12 @@ class Gate:
         self, name: str, *, password_hash: str = "", kind: Kind = Kind.PERSON, admin: bool = False
     ) -> Account:
         """A new account, whose member is in the lobby from now on. Raises NameTaken."""
-        if self.account(name) is not None:
+        name = names.normalise(name)
+        known = self._hub.people.known(name)
+        if self.account(name) is not None or names.key(name) == VISITOR or name in self._hub.runs.assistants:
             raise NameTaken("Username already taken.")
+        if known is None or not known.arrived:
+            self._hub.people.require_distinct(name)
         member = await self._hub.arrive(name, kind)  # first: whoever learns of the account elsewhere looks for them
         account = Account(name=member.name, password=password_hash, admin=admin)
         await self._hub.store.accounts.add(account)
@@ -275,7 +286,7 @@ class Gate:
         return self._signed_in(account)
 
     def _signed_in(self, account: Account) -> Caller:
-        return self.judge(Caller(account.name, generation=account.generation))
+        return self.judge(Caller(account.name, sign_in=new_id(), generation=account.generation))
 
     async def change_password(self, caller: Caller, old: str, new: str, address: str = "") -> Caller:
         """Everybody else who is signed in with the old one has to sign in again; tokens stay. Raises Unauthorized,
@@ -283,7 +294,10 @@ class Gate:
         account = self.account(caller.name)
         if account is None or caller.token:
             raise BadRequest("Only somebody who signed in with a password can change it.")
-        await self.login(caller.name, old, address)
+        try:
+            await self.login(caller.name, old, address)
+        except Unauthorized:
+            raise Unauthorized("The old password is wrong.") from None
         return await self.set_password(caller.name, new, by=caller.name)
 
     async def set_password(self, name: str, new: str, *, by: str) -> Caller:
@@ -297,9 +311,9 @@ class Gate:
         """What the caller showed is worth nothing from now on, on their open connections too."""
         if caller.token:
             await self._hub.store.accounts.revoke_token(caller.token)
-        elif caller.signed:
-            expires = caller.expires or self._hub.clock() + self.auth.expires_s
-            await self._hub.store.accounts.sign_out(caller.signed, expires, self._hub.clock())
+        else:
+            now = self._hub.clock()
+            await self._hub.store.accounts.sign_out(caller.sign_in, now + self.auth.expires_s, now)
         await self.refresh()
         self.audit("logout", user=caller.name)
 

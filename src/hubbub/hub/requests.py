@@ -71,13 +71,14 @@ async def _hello(session: Session, request: frames.Hello) -> frames.Welcome | No
     if request.password is not None:
         caller = await hub.gate.login(request.user or "", request.password, session.door.address)
     else:
-        shown = request.token is not None or request.user is not None
-        token = request.token if shown else session.offered
-        caller = hub.gate.identify(token, request.user, session.door.address)
+        token, cookie = request.token, session.cookie
+        if token is None and request.user is None:
+            token = session.offered
+        caller = hub.gate.identify(token, request.user, session.door.address, cookie)
     views = await session.begin(caller, request.threads, request.resume)
     welcome = frames.Welcome(
         user=session.name,
-        token=hub.gate.issue(session.caller),
+        token="" if caller.token or caller.by_cookie else hub.gate.issue(caller),
         session=secrets.token_urlsafe(9),
         server={"name": "hubbub", "version": hub.version, "time": hub.stamp(), "epoch": hub.store.epoch},
         threads=views,

@@ -90,6 +90,7 @@ class Session:
         "_waiting",
         "caller",
         "claims",
+        "cookie",
         "door",
         "feed",
         "form",
@@ -111,6 +112,7 @@ class Session:
         self.name: str = ""
         self.caller: Caller = NOBODY
         self.offered: str | None = None  # the token its connection came with, for a hello that shows none
+        self.cookie: str | None = None  # the same, from a browser
         self.state = State.NEW
         self.claims = True
         self.rooms: dict[str, Room] = {}

@@ -21,7 +21,7 @@ from hubbub.core.framing import Splitter, prefixed
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
 from hubbub.transports import sse
-from hubbub.transports.site import Site, credential
+from hubbub.transports.site import Site, bearer, cookie
 
 HIGH_WATER = 64 << 10
 LOW_WATER = 16 << 10
@@ -98,7 +98,7 @@ async def serve_websocket(socket: WebSocket, hub: Hub, site: Site) -> None:
     if door is None:
         return
     session = door.session = Session(hub, door, FRAMED)
-    session.offered = credential(fields(socket))
+    session.offered, session.cookie = bearer(fields(socket)), cookie(fields(socket))
     binary = False
 
     def hear(text: bytes | None, data: bytes | None) -> None:

@@ -50,8 +50,7 @@ async def caller(
     """Who is asking: the bearer of a token, the guest named by `?user=`, who is signed in in this browser, or
     `visitor`."""
     hub, headers = hub_of(request), headers_of(request)
-    token = site.bearer(headers) if user is not None else site.credential(headers)
-    asking = hub.gate.identify(token, user, address(request))
+    asking = hub.gate.identify(site.bearer(headers), user, address(request), site.cookie(headers))
     await hub.arrive(asking.name)
     return asking
 

@@ -23,7 +23,7 @@ from hubbub.hub.hub import Hub, Limits
 from hubbub.transports import sse
 from hubbub.transports.door import peer_of
 from hubbub.transports.problems import problem_response
-from hubbub.transports.site import Site, Visit, credential
+from hubbub.transports.site import Site, Visit, bearer, cookie
 from hubbub.transports.websocket import WebSocketDoor
 
 TOO_LATE = "The request did not arrive in time."
@@ -36,7 +36,8 @@ def websocket_door(hub: Hub, visit: Visit) -> asyncio.Protocol | None:
     """The door for `/ws`; its clients say who they are in their `hello`, or have shown a token already."""
     if visit.path != "/ws":
         return None
-    return WebSocketDoor(hub, visit.connections, credential(visit.headers), visit.address, visit.counted)
+    headers = visit.headers
+    return WebSocketDoor(hub, visit.connections, bearer(headers), cookie(headers), visit.address, visit.counted)
 
 
 class HeadTooLong(TooLarge):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any
 from urllib.parse import parse_qs
 
@@ -79,12 +80,12 @@ class AccountChange(Body):
 
 
 def _signed_in(request: Request, hub: Hub, caller: access.Caller, status: int = 200, *, keep: bool = True) -> Response:
-    """A new token for whoever has just proved who they are; with `keep`, their browser keeps it, too."""
+    """A new token for whoever has just proved who they are; with `keep`, their browser keeps it, too. Whoever came in
+    with what their browser keeps is not told it: a script that has crept into a page is to get no hold of it."""
     token = hub.gate.issue(caller)
     expires_s = hub.gate.auth.expires_s
-    response = answer(
-        {"access_token": token, "token_type": "bearer", "expires_in": int(expires_s), "user": caller.name}, status
-    )
+    told = {} if caller.by_cookie else {"access_token": token}
+    response = answer({**told, "token_type": "bearer", "expires_in": int(expires_s), "user": caller.name}, status)
     if keep:
         _keep(request, response, token, expires_s)
     response.headers["cache-control"] = "no-store"
@@ -92,8 +93,14 @@ def _signed_in(request: Request, hub: Hub, caller: access.Caller, status: int = 
 
 
 def _keep(request: Request, response: Response, token: str, seconds: float) -> None:
-    secure = site_of(request).scheme(headers_of(request)) == "https"
-    response.headers["set-cookie"] = site.set_cookie(token, seconds, secure=secure)
+    headers = headers_of(request)
+    secure = site_of(request).scheme(headers) == "https"
+    response.headers["set-cookie"] = site.set_cookie(site.cookie_name(headers), token, seconds, secure=secure)
+
+
+@router.get("/auth", summary="What signing in takes here")
+async def signing_in(hub: HubIn) -> Response:
+    return answer({"guests": hub.gate.auth.guests, "registration": hub.gate.registration})
 
 
 @router.post("/auth/guest", summary="Speak under a name nobody is using", status_code=201)
@@ -160,22 +167,24 @@ async def login(
 async def logout(request: Request, hub: HubIn, caller: Caller) -> Response:
     await hub.gate.sign_out(caller)
     response = Response(status_code=204)
-    _keep(request, response, "", 0)
+    if caller.by_cookie:
+        _keep(request, response, "", 0)
     return response
 
 
 @router.post("/auth/refresh", summary="A new token, before the old one expires")
 async def refresh(request: Request, hub: HubIn, caller: Caller) -> Response:
-    if not caller.signed:
+    if caller.token:
         raise BadRequest("Only a signed token can be exchanged for a new one.")
-    return _signed_in(request, hub, caller, keep=bool(site.cookie(headers_of(request))))
+    return _signed_in(request, hub, caller, keep=caller.by_cookie)
 
 
 @router.post("/auth/password", summary="Change my password; everybody signed in with the old one is signed out")
 async def change_password(
     request: Request, hub: HubIn, caller: Caller, address: Address, body: PasswordChange
 ) -> Response:
-    return _signed_in(request, hub, await hub.gate.change_password(caller, body.old, body.new, address))
+    changed = await hub.gate.change_password(caller, body.old, body.new, address)
+    return _signed_in(request, hub, replace(changed, by_cookie=caller.by_cookie))
 
 
 @router.get("/me", summary="Who the request speaks as")

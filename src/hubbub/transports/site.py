@@ -102,10 +102,16 @@ class Visit:
     counted: str
 
 
+def cookie_name(headers: Mapping[str, str]) -> str:
+    """What the cookie is called: with the port, as browsers give one to every server of a host."""
+    _, colon, port = headers.get("host", "").rpartition(":")
+    return f"{COOKIE}_{port}" if colon and port.isdecimal() else COOKIE
+
+
 def cookie(headers: Mapping[str, str]) -> str | None:
     """The token in the session cookie."""
     try:
-        morsel = SimpleCookie(headers.get("cookie", "")[:8192]).get(COOKIE)
+        morsel = SimpleCookie(headers.get("cookie", "")[:8192]).get(cookie_name(headers))
     except CookieError:
         return None
     return morsel.value or None if morsel is not None else None
@@ -117,17 +123,12 @@ def bearer(headers: Mapping[str, str]) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-def credential(headers: Mapping[str, str]) -> str | None:
-    """The token a request shows, in either way."""
-    return bearer(headers) or cookie(headers)
-
-
-def set_cookie(token: str, max_age_s: float, *, secure: bool) -> str:
+def set_cookie(name: str, token: str, max_age_s: float, *, secure: bool) -> str:
     """The `Set-Cookie` that keeps somebody signed in in a browser: no script can read it, no other site's page sends
     it. An empty token ends it."""
     made: SimpleCookie = SimpleCookie()
-    made[COOKIE] = token
-    morsel = made[COOKIE]
+    made[name] = token
+    morsel = made[name]
     morsel["path"] = "/"
     morsel["httponly"] = True
     morsel["samesite"] = "Strict"

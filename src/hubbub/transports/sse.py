@@ -20,7 +20,7 @@ from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
 from hubbub.transports.door import SocketDoor, nowhere
 from hubbub.transports.problems import problem_response
-from hubbub.transports.site import bearer, credential
+from hubbub.transports.site import bearer, cookie
 
 RETRY_MS = 1000
 HEARTBEAT_S = 15.0
@@ -44,6 +44,7 @@ class Plan:
 
     thread: str | None  # None: all the member's threads
     token: str | None
+    cookie: str | None
     user: str | None
     last_event_id: str
     address: str
@@ -71,8 +72,8 @@ class Plan:
 
     async def begin(self, session: Session) -> None:
         """Sign the session in and put it into its rooms. Raises the Problem to answer with."""
-        caller = session.hub.gate.identify(self.token, self.user, self.address)
-        session.claims = self.token is not None
+        caller = session.hub.gate.identify(self.token, self.user, self.address, self.cookie)
+        session.claims = bool(caller.expires or caller.token)
         await session.begin(caller, [self.thread] if self.thread else None, self.resume())
 
 
@@ -92,7 +93,8 @@ def plan(path: str, query: str, headers: Mapping[str, str], address: str) -> Pla
         raise BadRequest(f"A stream takes no parameter {min(unknown)!r}.")
     return Plan(
         thread=found[1] if found else None,
-        token=bearer(headers) if "user" in asked else credential(headers),
+        token=bearer(headers),
+        cookie=cookie(headers),
         user=asked["user"][0] if "user" in asked else None,
         last_event_id=headers.get("last-event-id", ""),
         address=address,

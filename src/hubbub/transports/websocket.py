@@ -26,19 +26,26 @@ class WebSocketDoor(SocketDoor):
 
     Args:
         connections: the server's set of what it has to close at shutdown; the door keeps itself in it.
-        token: what the handshake showed; see `SocketDoor` for the rest.
+        token, cookie: what the handshake showed; see `SocketDoor` for the rest.
     """
 
     __slots__ = ("_connections", "_receiver", "session")
 
     def __init__(
-        self, hub: Hub, connections: set[Any], token: str | None = None, address: str = "", counted: str = ""
+        self,
+        hub: Hub,
+        connections: set[Any],
+        token: str | None = None,
+        cookie: str | None = None,
+        address: str = "",
+        counted: str = "",
     ) -> None:
         super().__init__(address, counted)
         self._connections = connections
         self._receiver = Receiver(MAX_BINARY_BYTES)
         self.session = Session(hub, self, TEXT)
         self.session.offered = token
+        self.session.cookie = cookie
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
