@@ -50,7 +50,7 @@ def test_fields_nobody_knows_are_left_for_the_future() -> None:
 @pytest.mark.parametrize("kind", sorted(frames.REQUESTS))
 def test_every_request_can_be_sent_to_the_server(kind: str) -> None:
     fields = {"thread": "lobby", "text": "x", "member": "bob", "seq": 0, "assistant": "openai", "run": "r"}
-    fields["role"] = "owner"
+    fields |= {"role": "owner", "password": "correct horse"}
     payload = json.dumps({"type": kind, "id": 7, **fields}).encode()
 
     request = decode(payload)

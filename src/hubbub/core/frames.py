@@ -28,10 +28,21 @@ Seq = Annotated[int, Meta(ge=0, le=2**53)]
 Key = Annotated[str, Meta(min_length=1, max_length=MAX_KEY)]
 Limit = Annotated[int, Meta(ge=1, le=MAX_HISTORY)]
 Title = Annotated[str, Meta(max_length=MAX_TITLE)]
+Password = Annotated[str, Meta(max_length=1024)]  # a new one is judged by whoever hashes it
+
+SECRETS = frozenset({"password", "token"})
+"""Fields that no log, traceback or message may show."""
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """One JSON object with a `type`."""
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        pairs = [(field, getattr(self, field)) for field in self.__struct_fields__]
+        return [(field, "…" if value and field in SECRETS else value) for field, value in pairs]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{field}={value!r}' for field, value in self.__rich_repr__())})"
 
 
 # Requests -------------------------------------------------------------------------------------------------------
@@ -52,10 +63,14 @@ class Resume(msgspec.Struct, frozen=True, kw_only=True):
 class Hello(Request, frozen=True, kw_only=True, tag="hello"):
     token: str | None = None
     user: Name | None = None
-    password: Annotated[str, Meta(max_length=1024)] | None = None
+    password: Password | None = None
     client: Annotated[str, Meta(max_length=200)] | None = None
     threads: Annotated[list[Id], Meta(max_length=256)] | None = None
     resume: Resume | None = None
+
+
+class Register(Request, frozen=True, kw_only=True, tag="register"):
+    password: Password
 
 
 class MessageSend(Request, frozen=True, kw_only=True, tag="message.send"):
@@ -147,6 +162,7 @@ REQUESTS: dict[str, type[Request]] = {
     str(cls.__struct_config__.tag): cls
     for cls in (
         Hello,
+        Register,
         MessageSend,
         ThreadCreate,
         ThreadJoin,
@@ -204,6 +220,11 @@ class Welcome(Reply, frozen=True, kw_only=True, tag="welcome"):
     server: dict[str, str]
     threads: list[ThreadView]
     limits: dict[str, int | float]
+
+
+class Registered(Reply, frozen=True, kw_only=True, tag="registered"):
+    user: str
+    token: str
 
 
 class Ack(Reply, frozen=True, kw_only=True, tag="ack"):
@@ -346,6 +367,7 @@ ENDS: dict[str, type[RunCompleted] | type[RunCancelled] | type[RunFailed]] = {
 
 SERVER_FRAMES: tuple[type[Frame], ...] = (
     Welcome,
+    Registered,
     Ack,
     Error,
     ThreadFrame,

@@ -1,7 +1,7 @@
 """The line grammar: what a person types, and which characters may reach a program or a terminal.
 
     line     = blank | "exit" | command | NAME ":" text | "#" thread ":" text
-    command  = "!check" | "!who" | "!threads" | "!help" | "!history" (NAME | "#" thread) | "!join" thread
+    command  = "!check" | "!who" | "!threads" | "!register" | "!help" | "!history" (NAME | "#" thread) | "!join" thread
 
 The part before the first colon is the address, so `12:30 see you` goes to somebody called 12. `http://…` is
 the one exception: nobody begins a message with two slashes. A thread is given by its title, spaces and all,
@@ -19,6 +19,17 @@ from hubbub.core.errors import BadRequest
 
 INVALID: Final = "Invalid format. Use: NAME: MESSAGE"
 
+PASSWORD: Final = "Password for {name}"
+NEW_PASSWORD: Final = "New password for {name}"
+SAME_AGAIN: Final = "The same again"
+"""What is asked for before a secret."""
+
+UNCHANGED: Final = "Nothing was changed."
+DIFFERENT: Final = "Those were two different passwords. Nothing was changed; try !register again."
+
+WRONG_PASSWORDS: Final = 3
+"""After so many in a row nobody is asked again."""
+
 HELP: Final = """\
 NAME: MESSAGE      write to someone; they find it when they come back if they are away
 #THREAD: MESSAGE   write to everyone in a thread, such as #lobby
@@ -27,6 +38,7 @@ NAME: MESSAGE      write to someone; they find it when they come back if they ar
 !history NAME      the last messages with someone; !history #THREAD for a thread
 !threads           the threads you can write to
 !join THREAD       enter a public thread
+!register          make your name your own, with a password
 !help              this text
 exit               leave"""
 
@@ -77,6 +89,11 @@ class ReadHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeMine:
+    """Make one's name one's own with a password, which is asked for: it is never part of a line."""
+
+
+@dataclass(frozen=True, slots=True)
 class AskHelp:
     pass
 
@@ -98,12 +115,26 @@ class Unclear:
     detail: str
 
 
-Line = Say | SayIn | CheckNow | AskWho | ListThreads | JoinThread | ReadHistory | AskHelp | Leave | Nothing | Unclear
+Line = (
+    Say
+    | SayIn
+    | CheckNow
+    | AskWho
+    | ListThreads
+    | JoinThread
+    | ReadHistory
+    | MakeMine
+    | AskHelp
+    | Leave
+    | Nothing
+    | Unclear
+)
 
-_ALONE: dict[str, type[CheckNow] | type[AskWho] | type[ListThreads] | type[AskHelp]] = {
+_ALONE: dict[str, type[CheckNow] | type[AskWho] | type[ListThreads] | type[MakeMine] | type[AskHelp]] = {
     "!check": CheckNow,
     "!who": AskWho,
     "!threads": ListThreads,
+    "!register": MakeMine,
     "!help": AskHelp,
 }
 

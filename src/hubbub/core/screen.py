@@ -9,6 +9,7 @@ was written in between).
     greeting   before the first `who` everything waits, so that `Connected!` is the first line
     pen free   a message is a line at once; a piece of an answer takes the pen
     pen held   a piece of the same answer is written at once, everything else waits
+    asking     the person is asked for something and writes it behind the question; everything waits, but not too much
 
 Nothing counts as printed before it is written: the member's `seen` cursor follows `take_printed`, and a
 person who drops while a line waits finds it again when they return. For the same reason even messages that
@@ -91,6 +92,7 @@ class Screen:
         self._heard: dict[str, int] = {}  # the highest seq that has arrived
         self._answers: dict[str, _Answer] = {}
         self._pen: _Answer | None = None
+        self._asking = False
         self._last: _Answer | None = None  # whose text was written last
         self._lines: list[_Line] = []
         self._held_chars = 0
@@ -102,7 +104,7 @@ class Screen:
     @property
     def due(self) -> float | None:
         """When `tick` has something to do; None when nothing waits."""
-        if self._since is None:
+        if self._since is None or self._asking:
             return None
         return self._since + (HOLD_S if self._ready else GREETING_S)
 
@@ -115,6 +117,18 @@ class Screen:
     def tick(self, now: float) -> str:
         """The text to write now because time has passed."""
         self._pass_time(now)
+        return self._take_out()
+
+    def ask(self) -> str:
+        """The text to write before a question. The screen is the person's own line until `answered`."""
+        self._asking = True
+        self._release()
+        return self._take_out()
+
+    def answered(self) -> str:
+        """What came meanwhile."""
+        self._asking = False
+        self._release()
         return self._take_out()
 
     def take_printed(self) -> dict[str, int]:
@@ -171,7 +185,11 @@ class Screen:
                 self._say(_Line(f"{self._where(frame.thread)} has to be read again: {frame.reason}"), now)
             case frames.Error():
                 self._error(frame, now)
+            case frames.Registered():
+                self._say(_Line(f"The name {frame.user} is yours now; from now on it takes the password."), now)
             case frames.Bye():
+                if self._asking:
+                    self._out.append("\n")
                 self._release()
                 self._drop_pen()
                 self._write(_Line(frame.reason))
@@ -356,7 +374,7 @@ class Screen:
 
     @property
     def _busy(self) -> bool:
-        return self._pen is not None or not self._ready
+        return self._pen is not None or not self._ready or self._asking
 
     def _say(self, line: _Line, now: float) -> None:
         """Write the line, now or when its turn comes."""
@@ -376,6 +394,8 @@ class Screen:
         else:
             full = self._held_chars > GREETING_CHARS
         if full:
+            if self._asking:
+                self._out.append("\n")
             self._release()
 
     def _pass_time(self, now: float) -> None:
@@ -395,6 +415,8 @@ class Screen:
                 self._drop_pen()
                 text, answer.waiting = "".join(answer.waiting), []
                 self._put(answer, text)
+        if self._asking:
+            self._drop_pen()
 
     def _close_ended(self) -> None:
         """A line that only waits for how its answer ended waits for nobody else."""

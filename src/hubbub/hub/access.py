@@ -63,6 +63,7 @@ Need.OWN = Need("an owner of the thread", Scope.WRITE, frozenset({Role.OWNER}), 
 
 NEEDS: dict[type[frames.Request], Need] = {
     frames.Hello: Need.NOTHING,
+    frames.Register: Need.ACT,
     frames.MessageSend: Need.WRITE,
     frames.ThreadCreate: Need.ACT,
     frames.ThreadJoin: Need.ENTER,

@@ -7,10 +7,11 @@ was taken from somebody is taken from them on every node, on their open connecti
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -66,6 +67,7 @@ class Gate:
         self._tokens: dict[str, Token] = {}  # by id
         self._by_digest: dict[str, Token] = {}
         self._signed_out: dict[str, float] = {}
+        self._held: set[HasCaller] = set()
 
     # What the store knows
 
@@ -110,10 +112,22 @@ class Gate:
 
     def renew(self, session: HasCaller) -> None:
         """Look again at what a connection was let in for; end it when that is worth nothing any more."""
+        if session in self._held:
+            return
         try:
             session.caller = self.judge(session.caller)
         except Unauthorized as refused:
             session.end(refused.code, refused.detail)
+
+    @contextlib.contextmanager
+    def holding(self, session: HasCaller) -> Iterator[None]:
+        """While what a connection was let in for is replaced, it is not looked at, and after that at once."""
+        self._held.add(session)
+        try:
+            yield
+        finally:
+            self._held.discard(session)
+            self.renew(session)
 
     async def watch(self) -> None:
         """Until cancelled: learn what others changed, and let nobody stay longer than their token."""
@@ -227,26 +241,41 @@ class Gate:
         """A signed token for somebody who came in otherwise; signing out with one ends them all."""
         return self.auth.issue(caller.name, self._hub.clock(), caller.generation, caller.sign_in)
 
+    async def introduce(self, name: str) -> str:
+        """A signed token for a device of whoever runs the server: its account is made here where guests are not
+        allowed. "" where its name alone is enough. Raises Unauthorized: its account was disabled."""
+        account = self.account(name)
+        if account is None:
+            if self.auth.guests:
+                return ""
+            account = await self.add(name, kind=Kind.DEVICE)
+            self.audit("introduced", user=account.name)
+        return self.issue(self._signed_in(account))
+
     # Passwords
 
     async def register(self, name: str, password: str, address: str = "", guest: Caller | None = None) -> Caller:
         """Make a name one's own; a guest who has it shows their token. Raises Unauthorized: registration is closed;
         NameTaken, BadRequest, RateLimited."""
-        if not self.registration:
-            raise Unauthorized("Registration is closed here; somebody who runs the server can add you.")
         name = names.normalise(name)
         self._hub.addresses.count(address)
-        self._require_unowned(name, guest)
+        self.require_free_to_register(name, guest)
         hashed = await self.hash(password)
-        self._require_unowned(name, guest)  # time has passed
+        self.require_free_to_register(name, guest)  # time has passed
         account = await self.add(name, password_hash=hashed)
         self.audit("registered", user=account.name, address=address)
         return self._signed_in(account)
 
-    def _require_unowned(self, name: str, guest: Caller | None) -> None:
-        if self.account(name) is not None or names.key(name) == VISITOR:
+    def require_free_to_register(self, name: str, guest: Caller | None = None) -> None:
+        """Raises Unauthorized: registration is closed; NameTaken: the name is somebody's."""
+        if not self.registration:
+            raise Unauthorized("Registration is closed here; somebody who runs the server can add you.")
+        own = guest is not None and names.key(guest.name) == names.key(name)
+        if self.account(name) is not None:
+            raise NameTaken(f"'{name}' is registered already." if own else "Username already taken.")
+        if names.key(name) == VISITOR:
             raise NameTaken("Username already taken.")
-        if guest is None or names.key(guest.name) != names.key(name):
+        if not own:
             self._free(name)
 
     async def add(

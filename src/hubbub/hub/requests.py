@@ -68,17 +68,22 @@ async def _hello(session: Session, request: frames.Hello) -> frames.Welcome | No
         raise Shutdown("The server is restarting.", retry_after=1)
     if session.name:
         raise NameTaken(f"This connection speaks as '{session.name}' already; open another one.")
+    token = None
+    token, cookie = request.token, session.cookie
     if request.password is not None:
         caller = await hub.gate.login(request.user or "", request.password, session.door.address)
     else:
-        token, cookie = request.token, session.cookie
         if token is None and request.user is None:
             token = session.offered
         caller = hub.gate.identify(token, request.user, session.door.address, cookie)
     views = await session.begin(caller, request.threads, request.resume)
+    if caller.token:
+        kept = token or ""  # it has scopes of its own, and is not exchanged for a signed one, which has them all
+    else:
+        kept = "" if caller.by_cookie else hub.gate.issue(caller)
     welcome = frames.Welcome(
         user=session.name,
-        token="" if caller.token or caller.by_cookie else hub.gate.issue(caller),
+        token=kept,
         session=secrets.token_urlsafe(9),
         server={"name": "hubbub", "version": hub.version, "time": hub.stamp(), "epoch": hub.store.epoch},
         threads=views,
@@ -87,6 +92,15 @@ async def _hello(session: Session, request: frames.Hello) -> frames.Welcome | No
     session.tell([Shout(with_id(welcome, request.id))])
     session.listen()
     return None
+
+
+async def _register(session: Session, request: frames.Register) -> frames.Registered:
+    """A guest makes their name their own. What proved it until now is worth nothing from then on, but this connection
+    goes on."""
+    gate = session.hub.gate
+    with gate.holding(session):
+        session.caller = await gate.register(session.name, request.password, session.door.address, session.caller)
+    return frames.Registered(user=session.name, token=gate.issue(session.caller))
 
 
 def limits(hub: Hub) -> dict[str, int | float]:
@@ -164,6 +178,7 @@ VERBS: dict[type[frames.Request], Callable[[Session, Any], Any]] = {
     Finish: _finish,
     Leave: _leave,
     frames.Hello: _hello,
+    frames.Register: _register,
     frames.MessageSend: _not_yet,
     frames.ThreadCreate: _hub_verb(threads.create),
     frames.ThreadJoin: _hub_verb(threads.join),

@@ -2,19 +2,25 @@
 
 What is typed is read by `core.lines`, what is heard is shown by `core.screen`; this door turns one into requests and
 writes the other. The member's cursor follows what was printed, once the socket has taken it.
+
+Whose name has to be proved is asked for the password. Telnet is told not to show what is typed then; nc cannot be told,
+so the question says that it will show. A program that ends its lines with CR LF, or has sent an IAC, is telnet.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
 
+from msgspec import UNSET
+
 from hubbub.core import frames, lines
-from hubbub.core.errors import NotFound
+from hubbub.core.errors import NotFound, Problem
 from hubbub.core.forms import Shout
 from hubbub.core.screen import HOLD_S, Screen
 from hubbub.hub.hub import Hub
@@ -28,6 +34,12 @@ MAX_HELD = 64
 
 MARK_AFTER_S = 0.5
 """Printed lines count as seen this long after they were written, unless the connection broke meanwhile."""
+
+SHOWS = " (it will show as you type)"
+IAC = b"\xff"
+ECHO_OFF = b"\xff\xfb\x01"
+"""IAC WILL ECHO: we would show what is typed, and then do not (RFC 857)."""
+ECHO_ON = b"\xff\xfc\x01"
 
 _HTTP = re.compile(rb" HTTP/1\.\d\s*$")
 
@@ -45,8 +57,11 @@ class LineForm:
 
 class _At(Enum):
     NAME = "asked for a name"
-    HELLO = "the name is being judged; lines wait"
+    PASSWORD = "asked for its password"
+    HELLO = "both are being judged; lines wait"
     TALK = "somebody is talking"
+    NEW = "asked for a new password"
+    AGAIN = "asked for it once more"
 
 
 class LineDoor(SocketDoor):
@@ -59,9 +74,14 @@ class LineDoor(SocketDoor):
         "_hub",
         "_line",
         "_mark_timer",
+        "_name",
+        "_new",
         "_screen",
         "_skipping",
+        "_telnet",
         "_tick_timer",
+        "_tried",
+        "_wrong",
         "session",
     )
 
@@ -71,6 +91,11 @@ class LineDoor(SocketDoor):
         self._line = b""
         self._skipping = False
         self._at: _At | None = _At.NAME if greeted else None  # None: not even asked
+        self._telnet = False
+        self._name = ""
+        self._tried = False  # with a password
+        self._wrong = 0  # passwords
+        self._new = ""  # password
         self._held: list[bytes] = []
         self._ended = False
         self._screen = Screen("", hub.stamp)
@@ -98,7 +123,11 @@ class LineDoor(SocketDoor):
             self._at = _At.NAME
             if not _HTTP.search(data.partition(b"\n")[0]):
                 self.transport.write(PROMPT.encode())
-        *complete, self._line = (self._line + data).split(b"\n")
+        self._telnet = self._telnet or IAC in data
+        typed = self._line + data
+        if self._telnet:  # asked not to show what is typed, it may send a bare carriage return (RFC 854)
+            typed = typed.replace(b"\r\0", b"\n")
+        *complete, self._line = typed.split(b"\n")
         for raw in complete:
             if self._skipping:  # the rest of a line that was too long
                 self._skipping = False
@@ -118,7 +147,7 @@ class LineDoor(SocketDoor):
         self._print(f"The line is too long; the limit is {frames.MAX_TEXT_BYTES} bytes.\n")
 
     def _take_or_hold(self, raw: bytes) -> None:
-        if self._at is not _At.HELLO:
+        if self._at is not _At.HELLO and not self._held:
             self._take(raw)
             return
         self._held.append(raw)
@@ -126,18 +155,35 @@ class LineDoor(SocketDoor):
             self.pause_reading()
 
     def _take(self, raw: bytes) -> None:
-        if self._at is _At.NAME:
-            if _HTTP.search(raw):
-                self.closing = True
-                self.session.lost()
-                self.hang_up()
-            elif name := lines.clean_input(raw).strip():
-                self._at = _At.HELLO
-                self._screen = Screen(name, self._hub.stamp)
-                self.session.handle(frames.Hello(user=name[:256]))
-            else:
-                self._print(PROMPT)
-            return
+        match self._at:
+            case _At.NAME:
+                self._take_name(raw)
+            case _At.PASSWORD:
+                self._take_password(lines.clean_input(raw))
+            case _At.NEW | _At.AGAIN:
+                self._take_new_password(lines.clean_input(raw))
+            case _:
+                self._take_line(raw)
+
+    def _take_name(self, raw: bytes) -> None:
+        if _HTTP.search(raw):
+            self.closing = True
+            self.session.lost()
+            self.hang_up()
+        elif name := lines.clean_input(raw).strip():
+            self._telnet = self._telnet or raw.endswith(b"\r")
+            self._name = name[:256]
+            self._say_hello(None)
+        else:
+            self._print(PROMPT)
+
+    def _say_hello(self, password: str | None) -> None:
+        self._at = _At.HELLO
+        self._tried = password is not None
+        self._screen = Screen(self._name, self._hub.stamp)
+        self.session.handle(frames.Hello(user=self._name, password=password))
+
+    def _take_line(self, raw: bytes) -> None:
         match lines.parse(lines.clean_input(raw)):
             case lines.Nothing():
                 pass
@@ -161,6 +207,8 @@ class LineDoor(SocketDoor):
                     self._print(f"There is no conversation with '{of}' yet.\n")
                 else:
                     self.session.handle(frames.HistoryGet(thread=private, limit=20))
+            case lines.MakeMine():
+                self._ask_new_password()
             case lines.AskHelp():
                 self._print(lines.HELP + "\n")
             case lines.Leave():
@@ -177,11 +225,12 @@ class LineDoor(SocketDoor):
 
     def show(self, frame: frames.Frame, now: float) -> str:
         """What the person sees of a frame. The answer to their name also decides what their next line is."""
+        if self._at is _At.PASSWORD and isinstance(frame, frames.Bye):
+            return f"\n{self._screen.show(frame, now)}"
         if self._at is not _At.HELLO:
             return self._screen.show(frame, now)
         if isinstance(frame, frames.Error):
-            self._at = _At.NAME
-            shown = f"{frame.detail}\n{PROMPT}"
+            shown = self._refused(frame)
         elif isinstance(frame, frames.Welcome):
             self._at = _At.TALK
             shown = self._screen.show(frame, now)
@@ -191,7 +240,24 @@ class LineDoor(SocketDoor):
         asyncio.get_running_loop().call_soon(self._take_held)
         return shown
 
+    def _refused(self, frame: frames.Error) -> str:
+        """What to say to somebody who was not let in, and what to ask for next."""
+        unproved = frame.code == "unauthorized"
+        if unproved and not self._tried:
+            self._at = _At.PASSWORD
+            return ""
+        self._at = _At.NAME
+        self._wrong += unproved
+        if self._wrong >= lines.WRONG_PASSWORDS:
+            why = f"{frame.detail} Connect again to go on trying."
+            asyncio.get_running_loop().call_soon(self.session.end, frame.code, why)
+            return ""
+        wait = "" if frame.retry_after is UNSET else f" Try again in {math.ceil(frame.retry_after)} s."
+        return f"{frame.detail}{wait}\n{PROMPT}"
+
     def _take_held(self) -> None:
+        if self._at is _At.PASSWORD:
+            self._ask(lines.PASSWORD)
         held, self._held = self._held, []
         if len(held) >= MAX_HELD and not self.session.stopped:
             self.resume_reading()  # first, as the session may pause it again
@@ -200,6 +266,51 @@ class LineDoor(SocketDoor):
                 self._take_or_hold(raw)
         if self._ended and self._at is not _At.HELLO:
             self.session.finish()
+
+    # What nobody should see
+
+    def _ask(self, question: str) -> None:
+        question = question.format(name=lines.clean_output(self.session.name or self._name))
+        if self._telnet:
+            self.transport.write(ECHO_OFF + f"{question}: ".encode())
+        else:
+            self._print(f"{question}{SHOWS}: ")
+
+    def _answered(self) -> None:
+        if self._telnet:
+            self.transport.write(ECHO_ON + b"\n")
+
+    def _take_password(self, password: str) -> None:
+        self._answered()
+        if password:
+            self._say_hello(password)
+        else:  # not theirs, after all
+            self._at = _At.NAME
+            self._print(PROMPT)
+
+    def _ask_new_password(self) -> None:
+        try:
+            self._hub.gate.require_free_to_register(self.session.name, self.session.caller)
+        except Problem as refused:
+            self._print(refused.detail + "\n")
+            return
+        self._at = _At.NEW
+        self.write(self._screen.ask().encode())
+        self._ask(lines.NEW_PASSWORD)
+
+    def _take_new_password(self, password: str) -> None:
+        self._answered()
+        if self._at is _At.NEW and password:
+            self._at, self._new = _At.AGAIN, password
+            self._ask(lines.SAME_AGAIN)
+            return
+        first, self._new = self._new, ""
+        self._at = _At.TALK
+        self.write(self._screen.answered().encode())
+        if password and password == first:
+            self.session.handle(frames.Register(password=password))
+        else:
+            self._print((lines.DIFFERENT if password else lines.UNCHANGED) + "\n")
 
     def finish(self) -> None:
         if self._line and not self._skipping:  # a last line without its end
