@@ -197,6 +197,7 @@ SETTINGS: tuple[Setting, ...] = (
         "Other origins whose pages may act here, such as https://chat.example.com, separated by commas.",
         ("CORS_ORIGINS",),
     ),
+    Setting("token", "", str, "Token that `hubbub chat` and `hubbub thermometer` sign in with.", secret=True),
     Setting("web", True, _yes_no, "Serve the web page."),
     Setting("openai", True, _yes_no, "Let the assistant `openai` answer."),
     Setting("thermometer", True, _yes_no, "Let `hubbub up` start the thermometer."),
@@ -280,6 +281,12 @@ class Settings:
     def logs(self) -> Path:
         directory: Path = self.log_dir or self.home / "logs"
         return directory
+
+    @property
+    def own_address(self) -> str:
+        """Where a program on this machine finds the server."""
+        host: str = self.host
+        return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
 
     @property
     def local(self) -> bool:

@@ -2,6 +2,9 @@
 
 Every child holds one end of a *lifeline*, a pipe that nobody writes to: when the launcher goes, however it goes, the
 pipe ends and the children leave, so that no orphan stays behind.
+
+Where guests are not allowed, the server tells the launcher a token for the thermometer, and a newer one in time. It
+travels in pipes only: what stands on a command line or in an environment can be read by others.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from hubbub.config import Settings
+from hubbub.config import SETTINGS, Settings
 from hubbub.core.errors import BadRequest, Internal, Unavailable
 
 READY_S = 30.0
@@ -26,6 +29,12 @@ CALM_S = 10.0
 """A part that lived this long is started again at once; one that dies sooner waits a little longer each time."""
 MAX_WAIT_S = 10.0
 LOG_BYTES = 10 << 20
+DEVICE = "thermometer1"
+
+_MINE = ("HUBBUB_TOKEN",)
+_SECRET = tuple(name for setting in SETTINGS if setting.secret for name in (setting.variable, *setting.aliases))
+_KEPT_FROM = {"server": _MINE, "thermometer": _SECRET}
+"""Variables a part has no use for."""
 
 
 @dataclass(slots=True)
@@ -49,6 +58,10 @@ class Launcher:
         self._lifeline, self._held = os.pipe()
         self._stopping = False
         self._parts: list[Part] = []
+        self._ready: int | None = None  # where the server says what follows
+        self._said = b""
+        self._ports: tuple[int, int] | None = None
+        self._token = ""
 
     def launch(self) -> None:
         """Start everything, watch it until told to stop, stop it."""
@@ -71,69 +84,92 @@ class Launcher:
     def _start_server(self) -> tuple[int, int]:
         server = Part("server", self._serve(self._settings.port, self._settings.tcp_port), self._log("server"))
         self._parts.append(server)
-        ready, wrote = os.pipe()
-        self._start(server, wrote)
-        os.close(wrote)
-        said = b""
+        self._start(server)
         deadline = time.monotonic() + READY_S
-        while not said.endswith(b"}") and not self._stopping:
-            if select.select([ready], [], [], 0.1)[0]:
-                chunk = os.read(ready, 4096)
-                if not chunk:
-                    break
-                said += chunk
-            if time.monotonic() > deadline:
-                break
-        os.close(ready)
+        while self._ports is None and not self._stopping and time.monotonic() < deadline and self._ready is not None:
+            self._hear(0.1)
         if self._stopping:
             raise KeyboardInterrupt
-        if not said.endswith(b"}"):
+        if self._ports is None:
             raise _failure(server)
-        ports = json.loads(said)
         # Started again, it has to be where everybody looks for it.
-        server.arguments = self._serve(ports["http"], ports["tcp"])
-        return ports["http"], ports["tcp"]
+        server.arguments = self._serve(*self._ports)
+        return self._ports
+
+    def _hear(self, wait_s: float = 0.0) -> None:
+        """What the server says: its ports, and a token for the thermometer."""
+        while self._ready is not None and select.select([self._ready], [], [], wait_s)[0]:
+            chunk = os.read(self._ready, 4096)
+            *lines, self._said = (self._said + chunk).split(b"\n")
+            if not chunk:
+                os.close(self._ready)
+                self._ready = None
+                lines = [self._said]
+            for line in filter(None, lines):
+                news = json.loads(line)
+                self._ports, self._token = (news["http"], news["tcp"]), news.get("token", "")
+            wait_s = 0.0
 
     def _serve(self, http: int, tcp: int) -> list[str]:
         settings = self._settings
         arguments = ["serve", "--host", settings.host, "--port", str(http), "--tcp-port", str(tcp)]
         arguments += ["--home", str(settings.home)]
+        arguments += ["--tls-cert", str(settings.tls_cert)] if settings.tls_cert else []
+        arguments += ["--tls-key", str(settings.tls_key)] if settings.tls_key else []
+        arguments += ["--behind-proxy"] if settings.behind_proxy else []
+        arguments += ["--introduce", DEVICE] if settings.thermometer else []
         arguments += [] if settings.web else ["--no-web"]
         return arguments + ([] if settings.openai else ["--no-openai"])
 
     def _thermometer(self, tcp: int) -> Part:
-        address = f"tcp://{self._settings.host}:{tcp}"
-        interval = str(self._settings.thermometer_interval_s)
-        part = Part(
-            "thermometer",
-            ["thermometer", "--address", address, "--interval-s", interval],
-            self._log("thermometer"),
-        )
+        settings = self._settings
+        host = f"[{settings.own_address}]" if ":" in settings.own_address else settings.own_address
+        arguments = ["thermometer", "--name", DEVICE, "--interval-s", str(settings.thermometer_interval_s)]
+        if settings.tls_cert is None:
+            arguments += ["--address", f"tcp://{host}:{tcp}"]
+        else:
+            arguments += ["--address", f"tls://{host}:{tcp}", "--only-cert", str(settings.tls_cert)]
+        part = Part("thermometer", arguments, self._log("thermometer"))
         self._parts.append(part)
         return part
 
     def _log(self, name: str) -> Path:
         return self._settings.logs / f"{name}.log"
 
-    def _start(self, part: Part, ready_fd: int | None = None) -> None:
+    def _start(self, part: Part) -> None:
         arguments = [sys.executable, "-m", "hubbub", *part.arguments, "--lifeline-fd", str(self._lifeline)]
-        pipes = [self._lifeline]
-        if ready_fd is not None:
-            arguments += ["--ready-fd", str(ready_fd)]
-            pipes.append(ready_fd)
-        with _open_log(part.log) as log:
-            part.process = subprocess.Popen(
-                arguments,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                pass_fds=pipes,
-                start_new_session=True,  # Ctrl-C is for the launcher, which then stops the parts in order
-            )
+        flag, theirs = self._line_to(part)
+        try:
+            with _open_log(part.log) as log:
+                part.process = subprocess.Popen(
+                    [*arguments, flag, str(theirs)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    env={name: value for name, value in os.environ.items() if name not in _KEPT_FROM[part.name]},
+                    pass_fds=[self._lifeline, theirs],
+                    start_new_session=True,  # Ctrl-C is for the launcher, which then stops the parts in order
+                )
+        finally:
+            os.close(theirs)
         part.started = time.monotonic()
 
+    def _line_to(self, part: Part) -> tuple[str, int]:
+        """The flag and the end of a pipe for a new process: the server's to say what it has to say, the thermometer's
+        with its token in it."""
+        read, wrote = os.pipe()
+        if part.name == "server":
+            if self._ready is not None:
+                os.close(self._ready)
+            self._ready, self._said = read, b""
+            return "--ready-fd", wrote
+        os.write(wrote, self._token.encode())
+        os.close(wrote)
+        return "--token-fd", read
+
     def _watch(self) -> None:
-        """Start again what died."""
+        """Listen to the server, and start again what died."""
+        self._hear()
         now = time.monotonic()
         for part in self._parts:
             if part.process is not None and part.process.poll() is not None:
@@ -184,24 +220,39 @@ def launch(settings: Settings) -> None:
 
 def welcome(settings: Settings, http: int, tcp: int) -> str:
     """Every address, and the lines to try."""
-    host = settings.host
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    s = "s" if settings.tls_cert else ""
     lines = [""]
     if settings.web:
-        lines.append(f"  web page    http://{host}:{http}/")
+        lines.append(f"  web page    http{s}://{host}:{http}/")
+    if settings.tls_cert:
+        lines.append(f"  terminal    hubbub chat --address tls://{host}:{tcp}")
+        lines.append(f"  like nc     openssl s_client -quiet -connect {host}:{tcp}")
+    else:
+        lines.append(f"  terminal    nc {settings.host} {tcp}          (or: hubbub chat --address tcp://{host}:{tcp})")
+    events = "?user=NAME'" if settings.guests_allowed else "' -H 'Authorization: Bearer TOKEN'"
     lines += [
-        f"  terminal    nc {host} {tcp}          (or: hubbub chat --address tcp://{host}:{tcp})",
-        f"  WebSocket   ws://{host}:{http}/ws",
-        f"  events      curl -N 'http://{host}:{http}/api/events?user=NAME'",
+        f"  WebSocket   ws{s}://{host}:{http}/ws",
+        f"  events      curl -N 'http{s}://{host}:{http}/api/events{events}",
         f"  data        {settings.home}",
         f"  logs        {settings.logs}",
         "",
-        "  In the terminal, give a name, then try these lines:",
+    ]
+    if not settings.guests_allowed:
+        home = f" --home {settings.home}" if settings.origin["home"] != "default" else ""
+        lines += [
+            "  Nobody comes in without an account. Add the first one in another terminal:",
+            f"    hubbub user add NAME --admin{home}",
+            "",
+        ]
+    lines += [
+        f"  In the terminal, give {'a' if settings.guests_allowed else 'your'} name, then try these lines:",
         "    #lobby: hello everybody",
     ]
     if settings.openai:
         lines.append("    openai: tell me a joke                (a built-in demo model answers; it needs no key)")
     if settings.thermometer:
-        lines.append("    thermometer1: subscribe")
+        lines.append(f"    {DEVICE}: subscribe")
     lines += ["    !who   !check   !help   exit", ""]
     lines += [f"  note: {note}" for note in settings.notes]
     lines += ["  Ctrl-C stops everything.", ""]

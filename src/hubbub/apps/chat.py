@@ -3,6 +3,8 @@
 Works in any terminal and in a pipe. What is typed while the connection is away waits and is sent later, in
 order. What is printed counts as seen, nothing else does. In a pipe it sends its lines, waits until each is
 acknowledged, and leaves at the end of the input; the exit code says whether everything was taken.
+
+A name that has to be proved is asked for its password in a terminal, and refused in a pipe, which may show a token.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TextIO
 
 from hubbub import __version__
+from hubbub.apps.asking import Asking
 from hubbub.apps.keyboard import Keyboard
 from hubbub.apps.typed import carry_out, remark
-from hubbub.client import Client, State, Status, Timing
+from hubbub.client import Client, State, Status, Timing, Trust
 from hubbub.core import frames, lines, names, nouns
-from hubbub.core.errors import OUTSIDE, BadRequest, NameTaken, Problem, Unavailable
+from hubbub.core.errors import OUTSIDE, BadRequest, NameTaken, Problem, Unauthorized, Unavailable
 from hubbub.core.screen import Screen
 
 PROMPT = "Enter your username: "
@@ -32,6 +36,10 @@ MAX_TYPED = 100
 PATIENCE_S = 30.0  # for acknowledgements, after the end of a pipe
 GOODBYE_S = 3.0  # the same, for a person who leaves
 
+NO_PASSWORD_HERE = (
+    "A password is only asked for in a terminal; a pipe shows a token, with --token-file or HUBBUB_TOKEN."
+)
+
 _GREY, _PLAIN = "\x1b[90m", "\x1b[0m"
 
 
@@ -40,6 +48,8 @@ async def chat(
     user: str | None = None,
     *,
     token: str | None = None,
+    register: bool = False,
+    trust: Trust | None = None,
     stdin: int | None = None,
     out: TextIO | None = None,
     err: TextIO | None = None,
@@ -54,6 +64,8 @@ async def chat(
 
     Args:
         user: asked for when neither it nor `token` is given.
+        register: make the name one's own, with a password that is asked for.
+        trust: for encrypted addresses.
         stdin: a file descriptor.
         colour: allow escape codes. Whoever reads the environment decides (a terminal, and no NO_COLOR).
         patience_s: how long unacknowledged lines may hold up leaving.
@@ -64,6 +76,10 @@ async def chat(
     if patience_s is None:
         patience_s = GOODBYE_S if typed_by_hand else PATIENCE_S
     asked = not user and not token
+    asking = Asking(keyboard, lambda text: _write(out, text), lambda text: _say(err, text))
+    if register and not typed_by_hand:
+        _say(err, NO_PASSWORD_HERE)
+        return OUTSIDE["bad_request"].exit
     while True:
         try:
             if asked:
@@ -72,7 +88,10 @@ async def chat(
                     return 0 if typed_by_hand else OUTSIDE["bad_request"].exit
             elif user:
                 user = names.normalise(user)
-            talk = _Talk(keyboard, typed_by_hand, out, err, colour, clock, now, patience_s)
+            new = await asking.new_password(user) if register and user else None
+            if register and new is None:
+                return OUTSIDE["bad_request"].exit
+            talk = _Talk(keyboard, asking, typed_by_hand, out, err, colour, clock, now, patience_s)
             async with Client(
                 address,
                 user=user,
@@ -82,17 +101,23 @@ async def chat(
                 clock=clock,
                 in_flight=1,
                 timing=timing,
+                trust=trust,
+                ask=asking.password if typed_by_hand and not register else None,
             ) as client:
-                return await talk.hold(client)
+                first = await client.request(frames.Register(password=new)) if new else None
+                return await talk.hold(client, first)
         except Problem as problem:
-            _say(err, "Username already taken." if isinstance(problem, NameTaken) else problem.detail)
-            if not (asked and typed_by_hand and isinstance(problem, NameTaken | BadRequest)):
+            unproved = isinstance(problem, Unauthorized)
+            _say(err, "Username already taken." if type(problem) is NameTaken and not register else problem.detail)
+            if unproved and not typed_by_hand:
+                _say(err, NO_PASSWORD_HERE)
+            again = isinstance(problem, NameTaken | BadRequest) or (unproved and asking.wrong < lines.WRONG_PASSWORDS)
+            if not (asked and typed_by_hand and again):
                 return problem.outside.exit
 
 
 async def _ask_name(keyboard: Keyboard, out: TextIO) -> str | None:
-    out.write(PROMPT)
-    out.flush()
+    _write(out, PROMPT)
     name = await keyboard.line()
     return None if name is None else names.normalise(name)
 
@@ -103,6 +128,7 @@ class _Talk:
     def __init__(
         self,
         keyboard: Keyboard,
+        asking: Asking,
         typed_by_hand: bool,
         out: TextIO,
         err: TextIO,
@@ -112,6 +138,7 @@ class _Talk:
         patience_s: float,
     ) -> None:
         self._keyboard = keyboard
+        self._asking = asking
         self._typed_by_hand = typed_by_hand
         self._out = out
         self._err = err
@@ -119,7 +146,7 @@ class _Talk:
         self._clock = clock
         self._now = now
         self._patience_s = patience_s
-        self._typed: asyncio.Queue[lines.Line | None] = asyncio.Queue(MAX_TYPED)
+        self._typed: asyncio.Queue[lines.Line | frames.Register | None] = asyncio.Queue(MAX_TYPED)
         self._unsent = 0
         self._leaving = asyncio.Event()
         self._checked = asyncio.Event()
@@ -129,12 +156,19 @@ class _Talk:
         self._client: Client
         self._screen: Screen | None = None
 
-    async def hold(self, client: Client) -> int:
+    async def hold(self, client: Client, first: frames.Frame | None = None) -> int:
         """Run the visit. Returns the exit code. Raises Problem: the client gave up."""
         self._client = client
         self._screen = Screen(client.user, lambda: nouns.stamp(self._now()))
         if client.welcome is not None:
             self._show(client.welcome)
+        if first is not None:
+            self._show(first)
+        asking = self._asking
+        asking.let_in()
+        outside = asking.write, asking.say, asking.before, asking.after
+        asking.write, asking.say = self._print, lambda text: self._show(remark(text))
+        asking.before, asking.after = self._screen.ask, partial(self._screen.ask, False)
         tasks = [asyncio.create_task(step()) for step in (self._hear, self._speak, self._leaving.wait)]
         hearing, speaking, left = tasks
         reading = asyncio.create_task(self._read())
@@ -157,6 +191,7 @@ class _Talk:
             for task in (*tasks, reading):
                 task.cancel()
             await asyncio.wait([*tasks, reading])
+            asking.write, asking.say, asking.before, asking.after = outside
             self._print(self._screen.tick(math.inf))
             if self._timer is not None:
                 self._timer.cancel()
@@ -207,6 +242,7 @@ class _Talk:
             self._note(f"connection lost, trying again in {max(1, math.ceil(status.in_s))} s…")
         elif status.state is State.CONNECTED and self._away:
             self._away = False
+            self._asking.let_in()
             if self._client.welcome is not None:
                 self._show(self._client.welcome)
             self._note("connected again")
@@ -227,9 +263,20 @@ class _Talk:
             line = lines.parse(text)
             if isinstance(line, lines.Leave):
                 break
-            self._unsent += 1
-            await self._typed.put(line)
+            request: lines.Line | frames.Register | None = line
+            if isinstance(line, lines.MakeMine):
+                request = await self._make_mine()
+            if request is not None:
+                self._unsent += 1
+                await self._typed.put(request)
         await self._typed.put(None)
+
+    async def _make_mine(self) -> frames.Register | None:
+        if not self._typed_by_hand:
+            self._refuse(BadRequest(NO_PASSWORD_HERE))
+            return None
+        password = await self._asking.new_password(self._client.user)
+        return frames.Register(password=password) if password else None
 
     async def _speak(self) -> None:
         self._show(await self._client.request(frames.WhoGet(), timeout_s=None))
@@ -249,8 +296,11 @@ class _Talk:
             _say(self._err, problem.detail)
             self._exit = self._exit or problem.outside.exit
 
-    async def _carry_out(self, line: lines.Line) -> None:
+    async def _carry_out(self, line: lines.Line | frames.Register) -> None:
         assert self._screen is not None
+        if isinstance(line, frames.Register):
+            self._show(await self._client.request(line))
+            return
         self._checked.clear()
         await carry_out(line, self._client, self._screen, self._show)
         if isinstance(line, lines.CheckNow):
@@ -258,9 +308,13 @@ class _Talk:
 
 
 def _say(err: TextIO, text: str) -> None:
+    _write(err, f"{lines.clean_output(text)}\n")
+
+
+def _write(file: TextIO, text: str) -> None:
     with contextlib.suppress(OSError):
-        err.write(f"{lines.clean_output(text)}\n")
-        err.flush()
+        file.write(text)
+        file.flush()
 
 
 @contextlib.contextmanager

@@ -7,8 +7,10 @@ output are one open file, and setting O_NONBLOCK on one makes writes to the othe
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
+from collections.abc import Iterator
 
 from hubbub.core.lines import clean_input
 
@@ -23,9 +25,37 @@ class Keyboard:
         self._fd = fd
         self._held = b""
         self._over = False
+        self._reading = asyncio.Lock()
+        self._secret: asyncio.Future[str | None] | None = None
 
     async def line(self) -> str | None:
         """The next line without its end; None when there is no more. One of over 1 MiB is cut."""
+        async with self._reading:
+            while True:
+                text = await self._next()
+                if self._secret is None or self._secret.done():
+                    return text
+                self._secret.set_result(text)
+
+    @property
+    def hides(self) -> bool:
+        """Can it be a terminal that does not show what is typed?"""
+        return os.isatty(self._fd) and os.name == "posix"
+
+    async def secret(self) -> str | None:
+        """The next line, which a terminal does not show; also while somebody else waits in `line`, who then gets the
+        one after it. None when there is no more."""
+        with _hidden(self._fd):
+            if not self._reading.locked():
+                async with self._reading:
+                    return await self._next()
+            self._secret = asyncio.get_running_loop().create_future()
+            try:
+                return await self._secret
+            finally:
+                self._secret = None
+
+    async def _next(self) -> str | None:
         while True:
             line, end, rest = self._held.partition(b"\n")
             if end or len(line) >= MAX_LINE_BYTES:
@@ -81,3 +111,23 @@ class Keyboard:
 def _settle(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)
+
+
+@contextlib.contextmanager
+def _hidden(fd: int) -> Iterator[None]:
+    """The terminal does not show what is typed, and forgets what was typed before."""
+    if os.name != "posix" or not os.isatty(fd):
+        yield
+        return
+    import termios
+
+    before = termios.tcgetattr(fd)
+    silent = termios.tcgetattr(fd)
+    silent[3] &= ~termios.ECHO
+    termios.tcflush(fd, termios.TCIFLUSH)
+    termios.tcsetattr(fd, termios.TCSANOW, silent)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(fd, termios.TCSANOW, before)

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hubbub import __version__
-from hubbub.client import Client, State, Status
+from hubbub.client import Client, State, Status, Trust
 from hubbub.core import frames, names, nouns
 from hubbub.core.errors import KeyConflict, NotFound, Problem
 from hubbub.core.nouns import Message, MessageType
@@ -43,6 +43,7 @@ async def run(
     interval_s: float = INTERVAL_S,
     *,
     token: str | None = None,
+    trust: Trust | None = None,
     reboot_s: float = REBOOT_S,
     rand: random.Random | None = None,
     now: Callable[[], float] = time.time,
@@ -52,7 +53,8 @@ async def run(
 
     Args:
         interval_s: between readings, give or take five percent.
-        token: for a name that is registered.
+        token: for a name that is registered; it says the name, too.
+        trust: for an encrypted address.
 
     Raises Problem: the server cannot be reached at first, or does not let it in.
     """
@@ -63,7 +65,7 @@ async def run(
     program = f"hubbub-thermometer/{__version__}"
     # One at a time: what it said last must stand last in the thread, or it could not be recalled from there.
     async with Client(
-        where, user=name, token=token, client=program, rand=rand, in_flight=1, on_state=_log_state
+        where, user=name, token=token, client=program, rand=rand, in_flight=1, on_state=_log_state, trust=trust
     ) as client:
         await Thermometer(client, interval_s, reboot_s, rand, now, sleep).live()
 

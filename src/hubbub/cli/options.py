@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hubbub.core.errors import BadRequest
+
+if TYPE_CHECKING:
+    from hubbub.client import Trust
+    from hubbub.config import Settings
 
 
 def server(parser: argparse.ArgumentParser) -> None:
@@ -33,10 +41,49 @@ def off(parser: argparse.ArgumentParser, setting: str, about: str) -> None:
     parser.add_argument(f"--no-{setting}", dest=setting, action="store_false", default=None, help=about)
 
 
-def address(parser: argparse.ArgumentParser) -> None:
+def client(parser: argparse.ArgumentParser) -> None:
+    """Where the server is, and what proves who one is."""
     parser.add_argument(
-        "--address", help="where the server is: tcp://HOST:PORT or ws://HOST:PORT/ws [tcp://127.0.0.1:5000]"
+        "--address",
+        help="where the server is: tcp://HOST:PORT, ws://HOST:PORT/ws, or encrypted tls:// and wss:// "
+        "[tcp://127.0.0.1:5000]",
     )
+    parser.add_argument("--ca", type=Path, metavar="FILE", help="who may have signed the server's certificate (PEM)")
+    parser.add_argument("--only-cert", type=Path, help=argparse.SUPPRESS)  # for the launcher: that of the server itself
+    parser.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="file with a token to sign in with [HUBBUB_TOKEN]"
+    )
+
+
+def where(asked: argparse.Namespace, settings: Settings) -> tuple[str, Trust]:
+    """The address of the server, and whose certificate it may show: our own server's is known from its file."""
+    from hubbub.client import Trust
+
+    if asked.address:
+        return asked.address, Trust(ca=asked.ca, only=asked.only_cert)
+    scheme = "tcp" if settings.tls_cert is None else "tls"
+    host = f"[{settings.own_address}]" if ":" in settings.own_address else settings.own_address
+    only = None if asked.ca else settings.tls_cert
+    return f"{scheme}://{host}:{settings.tcp_port}", Trust(ca=asked.ca, only=only)
+
+
+def token(asked: argparse.Namespace, settings: Settings) -> str | None:
+    """The token to sign in with, if there is one. Raises BadRequest: the file cannot be read or is empty."""
+    if asked.token_file is None:
+        return settings.token or None
+    try:
+        text: str = asked.token_file.read_text().strip()
+    except (OSError, ValueError) as failure:
+        raise BadRequest(f"The token file {asked.token_file} cannot be read ({failure}).") from None
+    if not text or any(not char.isprintable() or char.isspace() for char in text):
+        raise BadRequest(f"The file {asked.token_file} holds no token; it should be one line with nothing else.")
+    return text
+
+
+def read_all(fd: int) -> str:
+    """What was put into a pipe for us, which is closed then."""
+    with os.fdopen(fd) as pipe:
+        return pipe.read().strip()
 
 
 def lifeline(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ NAME = "thermometer"
 
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="thermometer1", help="name of the device [thermometer1]")
-    common.address(parser)
+    common.client(parser)
     parser.add_argument(
         "--interval-s",
         dest="thermometer_interval_s",
@@ -20,6 +20,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="seconds between two readings [HUBBUB_THERMOMETER_INTERVAL_S, 100]",
     )
     common.lifeline(parser)
+    parser.add_argument("--token-fd", type=int, help=argparse.SUPPRESS)  # for the launcher; nothing in it: a guest
 
 
 def run(asked: argparse.Namespace) -> None:
@@ -28,6 +29,7 @@ def run(asked: argparse.Namespace) -> None:
 
     settings = config.load(vars(asked))
     process.set_up_logging(settings)
-    where = asked.address or f"tcp://{settings.host}:{settings.tcp_port}"
-    work = thermometer.run(where, asked.name, settings.thermometer_interval_s)
+    where, trust = common.where(asked, settings)
+    token = common.token(asked, settings) if asked.token_fd is None else common.read_all(asked.token_fd) or None
+    work = thermometer.run(where, asked.name, settings.thermometer_interval_s, token=token, trust=trust)
     process.run(process.until_told_to_stop(asked.lifeline_fd, work))

@@ -3,5 +3,6 @@
 from hubbub.client.client import Client
 from hubbub.client.connection import Timing
 from hubbub.client.life import State, Status
+from hubbub.client.trust import Trust
 
-__all__ = ["Client", "State", "Status", "Timing"]
+__all__ = ["Client", "State", "Status", "Timing", "Trust"]

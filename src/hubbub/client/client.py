@@ -28,13 +28,15 @@ from hubbub import __version__
 from hubbub.client.address import parse_address
 from hubbub.client.asking import Asking
 from hubbub.client.connection import Timing
-from hubbub.client.life import Life, Status
+from hubbub.client.life import Ask, Life, Status
+from hubbub.client.trust import Trust
 from hubbub.core import frames
 from hubbub.core.errors import BadRequest, Unavailable
 
 
 class Client:
-    """Give `user` (a guest) or `token`. `threads`, where given, are the only ones heard.
+    """Give `user` or `token`. `threads`, where given, are the only ones heard. A name that has to be proved is
+    refused, unless `ask` knows somebody who has its password. `trust`: for encrypted addresses.
 
     `in_flight` requests travel at once; with 1, sends keep their order even through refusals. When `queue`
     events wait to be taken, reading stops, so take them (`async for`) or hear nothing (`threads=[]`).
@@ -54,6 +56,8 @@ class Client:
         in_flight: int = 32,
         queue: int = 256,
         timing: Timing | None = None,
+        trust: Trust | None = None,
+        ask: Ask | None = None,
     ) -> None:
         if not user and not token:
             raise BadRequest("A client needs a name or a token.")
@@ -66,6 +70,8 @@ class Client:
             in_flight,
             queue,
             timing or Timing(),
+            trust or Trust(),
+            ask,
         )
         # Unique for the life of this client, and never from `rand`: a seeded one would say old keys again.
         self._keys = (f"{prefix}-{n}" for prefix in (secrets.token_urlsafe(12),) for n in count(1))
@@ -127,6 +133,8 @@ class Client:
     async def request(
         self, frame: frames.RunStart | frames.RunCancel, *, timeout_s: float | None = ...
     ) -> frames.RunReply: ...
+    @overload
+    async def request(self, frame: frames.Register, *, timeout_s: float | None = ...) -> frames.Registered: ...
     @overload
     async def request(self, frame: frames.Request, *, timeout_s: float | None = ...) -> frames.Frame: ...
 

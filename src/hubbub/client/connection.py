@@ -19,6 +19,7 @@ from hubbub.client.address import Address
 from hubbub.client.decode import Unreadable, decode, problem_named, problem_of
 from hubbub.client.ledger import Ledger
 from hubbub.client.pipes import Lost, Pipe, open_pipe
+from hubbub.client.trust import Trust
 from hubbub.core import frames
 from hubbub.core.wire import encode
 
@@ -49,12 +50,14 @@ class Connection:
         self.paused = False  # not reading, because nobody takes the events
 
     @classmethod
-    async def open(cls, address: Address, hello: frames.Hello, timing: Timing) -> tuple[Connection, frames.Welcome]:
+    async def open(
+        cls, address: Address, trust: Trust, hello: frames.Hello, timing: Timing
+    ) -> tuple[Connection, frames.Welcome]:
         """Connect and say hello. Raises Lost; its `problem` is the server's refusal, if it gave one."""
         pipe: Pipe | None = None
         try:
             async with asyncio.timeout(timing.connect_s):
-                pipe = await open_pipe(address)
+                pipe = await open_pipe(address, trust)
                 connection = cls(pipe)
                 return connection, await connection._greet(hello)
         except TimeoutError:
@@ -87,8 +90,9 @@ class Connection:
         take: Callable[[frames.Frame], None],
         room: Callable[[Connection], Awaitable[None]],
         timing: Timing,
+        stay_s: float | None = None,
     ) -> Lost:
-        """Carry requests and frames until the connection is lost, and return why.
+        """Carry requests and frames until the connection is lost, or `stay_s` seconds have passed, and return why.
 
         `work` is set by whoever puts something into the ledger; `take` gets every frame but pongs and byes,
         in order; `room` returns when another may be read.
@@ -100,6 +104,8 @@ class Connection:
             asyncio.create_task(self._write(ledger, clock, work)),
             asyncio.create_task(self._keep_alive(ledger, timing)),
         ]
+        if stay_s is not None:
+            tasks.append(asyncio.create_task(self._stay(ledger, stay_s)))
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -177,6 +183,12 @@ class Connection:
                 entry = ledger.asked.get(id)
                 if entry is not None and entry.times == times:
                     raise Lost("an answer went missing")
+
+    async def _stay(self, ledger: Ledger, stay_s: float) -> None:
+        await asyncio.sleep(stay_s)
+        if ledger.asked:  # not all of it can be asked twice
+            await asyncio.sleep(1.0)
+        raise Lost("the token is renewed")
 
     async def _ponged(self, within_s: float) -> None:
         """Wait for the pong. While this side does not read, or frames do come, it is not silence."""

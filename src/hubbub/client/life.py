@@ -9,6 +9,9 @@
 
 Positions heard, requests unanswered, events not yet taken and cursors not yet told belong to the life, not
 to the connection.
+
+Whoever came in by name or password comes back with the token of the last welcome, and in time for a newer one. When
+it is refused, a guest's name may still be free; anybody else is asked for a password, if somebody can be asked.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -31,6 +34,8 @@ from hubbub.client.hearing import Hearing
 from hubbub.client.inbox import Inbox
 from hubbub.client.marks import Marks
 from hubbub.client.pipes import Lost
+from hubbub.client.tokens import lifetime_s
+from hubbub.client.trust import Trust
 from hubbub.core import frames
 from hubbub.core.errors import BadRequest, Problem, Unauthorized, Unavailable
 
@@ -41,6 +46,10 @@ _PROMPTED_TRIES = 3
 _NOT_TAKEN = "Nobody takes the events, and the answer lies behind them: read them in a task of their own."
 
 _log = logging.getLogger("hubbub.client")
+
+
+Ask = Callable[[str, Problem], Awaitable[str | None]]
+"""Asks somebody for the password of this name, which the server wants because of that; None: they give none."""
 
 
 class State(StrEnum):
@@ -69,8 +78,12 @@ class Life:
         in_flight: int,
         queue: int,
         timing: Timing,
+        trust: Trust,
+        ask: Ask | None,
     ) -> None:
         self.address = address
+        self._trust = trust
+        self._ask = ask
         self.on_state = on_state
         self.asking = Asking(in_flight, clock, rand, timing.base_s, timing.cap_s, self._nudge)
         self.inbox = Inbox(queue)
@@ -78,6 +91,8 @@ class Life:
         self.threads: dict[str, frames.ThreadView] = {}
         self._who = who
         self._token = who.token
+        self._password: str | None = None  # until the welcome
+        self._guest = who.token is None
         self._clock = clock
         self._timing = timing
         self._backoff = Backoff(rand, timing.base_s, timing.cap_s)
@@ -136,6 +151,8 @@ class Life:
     def _take(self, frame: frames.Frame) -> None:
         if isinstance(frame, frames.ThreadFrame):
             self.threads[frame.thread.id] = frame.thread
+        if isinstance(frame, frames.Registered):
+            self._token, self._guest = frame.token, False
         if isinstance(frame, frames.Reply) and frame.id is not UNSET:
             if isinstance(frame, frames.MessageFrame | frames.Checked):
                 self.inbox.put(frame)  # in the order they came; what was heard before is part of the answer
@@ -192,16 +209,18 @@ class Life:
         while True:
             hello = self._hello()
             try:
-                connection, welcome = await Connection.open(self.address, hello, self._timing)
+                connection, welcome = await Connection.open(self.address, self._trust, hello, self._timing)
             except Lost as refused:
                 lost = refused
+                if await self._has_a_password(lost, hello):
+                    continue
                 wait = self._after_refusal(lost, hello, first.done())
             else:
                 self._welcomed(welcome)
                 if not first.done():
                     first.set_result(None)
                 lost = await self._carry(connection)
-                if lost.problem is not None and lost.problem.code in ("unauthorized", "name_taken"):
+                if lost.problem is not None and lost.problem.code == "name_taken":
                     raise lost.problem
                 self._resumable = lost.resume
                 wait = self._backoff.next_s(lost.retry_after)
@@ -217,19 +236,38 @@ class Life:
         self._connection = connection
         began = self._clock()
         self._tell(Status(State.CONNECTED))
+        life_s = lifetime_s(self._token) if self._token else None
+        stay_s = life_s / 2 if life_s else None
         try:
             return await connection.run(
-                self.asking.ledger, self._clock, self._work, self._take, self._room, self._timing
+                self.asking.ledger, self._clock, self._work, self._take, self._room, self._timing, stay_s
             )
         finally:
             self._connection = None
             self.asking.lost()
             self._backoff.held(self._clock() - began)
 
+    @property
+    def _user(self) -> str | None:
+        return self._who.user or (self.welcome.user if self.welcome else None)
+
+    async def _has_a_password(self, lost: Lost, hello: frames.Hello) -> bool:
+        """Was the hello refused because it has to be proved, and is there a password for the next one?"""
+        if not isinstance(lost.problem, Unauthorized) or self._ask is None or self._user is None:
+            return False
+        if hello.token and self._guest:  # first by name
+            return False
+        password = await self._ask(self._user, lost.problem)
+        if password is None:
+            return False
+        self._token, self._password, self._guest = None, password, False
+        return True
+
     def _hello(self) -> frames.Hello:
         return frames.Hello(
             token=self._token,
-            user=None if self._token else self._who.user,
+            user=None if self._token else self._user,
+            password=None if self._token else self._password,
             client=self._who.client,
             threads=self._who.threads,
             resume=self._hearing.resume() if self._resumable else None,
@@ -241,6 +279,7 @@ class Life:
         self.welcome = welcome
         self.threads = {thread.id: thread for thread in welcome.threads}
         self._token = welcome.token or self._token
+        self._password = None
         self._resumable = True
         self._hearing.welcomed(welcome)
 
@@ -254,7 +293,7 @@ class Life:
                 f"Cannot connect: {lost.reason}. Is the server running (hubbub up), and is this its address?"
             )
         if problem is not None and problem.code in FINAL:
-            if isinstance(problem, Unauthorized) and hello.token and self._who.user:
+            if isinstance(problem, Unauthorized) and hello.token and self._guest:
                 self._token = None  # it ran out; the name may still be free
                 return 0.0
             if not isinstance(problem, BadRequest) or hello.resume is None:

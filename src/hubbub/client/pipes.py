@@ -11,7 +11,8 @@ import ssl
 from typing import TYPE_CHECKING, Protocol
 
 from hubbub.client.address import Address
-from hubbub.core.errors import Problem, TooLarge
+from hubbub.client.trust import Trust
+from hubbub.core.errors import Problem, TooLarge, Unavailable
 from hubbub.core.framing import MAX_FRAME_BYTES, Splitter, prefixed
 
 if TYPE_CHECKING:
@@ -53,13 +54,17 @@ class Pipe(Protocol):
         """Never raises, and never waits long."""
 
 
-async def open_pipe(address: Address) -> Pipe:
-    """Connect. The caller limits the time. Raises Lost with why not, in words."""
+async def open_pipe(address: Address, trust: Trust) -> Pipe:
+    """Connect. The caller limits the time. Raises Lost with why not, in words; BadRequest: nobody to trust."""
+    tls = trust.context() if address.encrypted else None
     try:
-        if address.scheme == "tcp":
-            reader, writer = await asyncio.open_connection(address.host, address.port)
+        if address.framed:
+            reader, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
             return TcpPipe(reader, writer)
-        return await WebSocketPipe.open(address)
+        return await WebSocketPipe.open(address, tls)
+    except ssl.SSLError as wrong:
+        reason = _why_not_encrypted(address, wrong)
+        raise Lost(reason, problem=Unavailable(f"Cannot connect: {reason}.")) from None
     except OSError as wrong:
         raise Lost(_in_words(address, wrong)) from None
 
@@ -109,7 +114,7 @@ class WebSocketPipe:
         self._socket = socket
 
     @classmethod
-    async def open(cls, address: Address) -> WebSocketPipe:
+    async def open(cls, address: Address, tls: ssl.SSLContext | None) -> WebSocketPipe:
         # Imported here: who speaks TCP should not pay for it.
         from websockets.asyncio.client import connect
         from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
@@ -118,6 +123,7 @@ class WebSocketPipe:
             return cls(
                 await connect(
                     str(address),
+                    ssl=tls,
                     compression=None,
                     proxy=None,
                     ping_interval=None,  # the client's own ping also proves that the server answers
@@ -177,8 +183,15 @@ def _plain(wrong: Exception) -> str:
 def _in_words(address: Address, wrong: OSError) -> str:
     if isinstance(wrong, socket.gaierror):
         return f"there is no host named {address.host}"
-    if isinstance(wrong, ssl.SSLError):
-        return f"{address} has no certificate that can be trusted ({wrong.reason or wrong})"
     if isinstance(wrong, ConnectionRefusedError) or "Connect call failed" in str(wrong):
         return f"nothing listens on {address}"
     return f"{address} cannot be reached ({_plain(wrong)})"
+
+
+def _why_not_encrypted(address: Address, wrong: ssl.SSLError) -> str:
+    if isinstance(wrong, ssl.SSLCertVerificationError):
+        return (
+            f"the certificate of {address} cannot be trusted ({wrong.verify_message.rstrip('.')}). "
+            "When it is your own, give the certificate of whoever signed it with --ca FILE"
+        )
+    return f"{address} does not speak TLS ({(wrong.reason or str(wrong)).replace('_', ' ').lower()})"

@@ -119,16 +119,13 @@ class Screen:
         self._pass_time(now)
         return self._take_out()
 
-    def ask(self) -> str:
-        """The text to write before a question. The screen is the person's own line until `answered`."""
-        self._asking = True
-        self._release()
-        return self._take_out()
-
-    def answered(self) -> str:
-        """What came meanwhile."""
+    def ask(self, asking: bool = True) -> str:
+        """The text to write before a question, or after its answer; in between, the open line is the person's."""
         self._asking = False
         self._release()
+        if asking:
+            self._drop_pen()
+        self._asking = asking
         return self._take_out()
 
     def take_printed(self) -> dict[str, int]:
@@ -188,8 +185,6 @@ class Screen:
             case frames.Registered():
                 self._say(_Line(f"The name {frame.user} is yours now; from now on it takes the password."), now)
             case frames.Bye():
-                if self._asking:
-                    self._out.append("\n")
                 self._release()
                 self._drop_pen()
                 self._write(_Line(frame.reason))
@@ -328,7 +323,7 @@ class Screen:
         elif frame.attempt > answer.attempt:
             self._restart(answer, frame.attempt)
         self._close_ended()
-        if self._busy and answer is not self._pen:
+        if self._busy and (answer is not self._pen or self._asking):
             answer.waiting.append(piece[1])
             self._hold(len(piece[1]), now)
         else:
@@ -394,8 +389,6 @@ class Screen:
         else:
             full = self._held_chars > GREETING_CHARS
         if full:
-            if self._asking:
-                self._out.append("\n")
             self._release()
 
     def _pass_time(self, now: float) -> None:
@@ -406,6 +399,8 @@ class Screen:
         """End the open line, write what waits, and leave the pen with the last answer that was waiting."""
         self._ready = True
         self._drop_pen()
+        if self._asking:
+            self._out.append("\n")
         lines, self._lines = self._lines, []
         self._since, self._held_chars = None, 0
         for line in lines:
@@ -415,8 +410,6 @@ class Screen:
                 self._drop_pen()
                 text, answer.waiting = "".join(answer.waiting), []
                 self._put(answer, text)
-        if self._asking:
-            self._drop_pen()
 
     def _close_ended(self) -> None:
         """A line that only waits for how its answer ended waits for nobody else."""

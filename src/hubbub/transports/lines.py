@@ -306,7 +306,7 @@ class LineDoor(SocketDoor):
             return
         first, self._new = self._new, ""
         self._at = _At.TALK
-        self.write(self._screen.answered().encode())
+        self.write(self._screen.ask(False).encode())
         if password and password == first:
             self.session.handle(frames.Register(password=password))
         else:
