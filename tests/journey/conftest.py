@@ -60,8 +60,8 @@ async def start(home: Path, *arguments: str, **environ: str) -> Running:
             line = await process.stdout.readline()
             assert line, f"hubbub up ended early, saying:\n{said}"
             said += line.decode()
-    http = re.search(r"http://127\.0\.0\.1:(\d+)/", said)
-    tcp = re.search(r"nc 127\.0\.0\.1 (\d+)", said)
+    http = re.search(r"https?://127\.0\.0\.1:(\d+)/", said)
+    tcp = re.search(r"(?:nc 127\.0\.0\.1 |tls://127\.0\.0\.1:)(\d+)", said)
     assert http, said
     assert tcp, said
     return Running(process, said, int(http[1]), int(tcp[1]), home)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from typing import Self
 
 from support.inbox import WAIT_S
+from support.talkers import encrypted
 
 PROMPT = "Enter your username: "
 
@@ -20,9 +22,9 @@ class LineClient:
         self._at = 0  # how much of it a test has looked at
 
     @classmethod
-    async def open(cls, port: int, name: str | None = None) -> Self:
+    async def open(cls, port: int, name: str | None = None, tls: ssl.SSLContext | None = None) -> Self:
         """Connect; with a name, also sign in and wait for `Connected!`."""
-        self = cls(*await asyncio.open_connection("127.0.0.1", port))
+        self = cls(*await asyncio.open_connection("127.0.0.1", port, **encrypted(tls)))
         if name is not None:
             self.type(name)
             await self.sees("Connected! Users online: ")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from typing import Self
 
 from support.inbox import WAIT_S, Frame, Inbox, Over
-from support.talkers import to
+from support.talkers import encrypted, to
 
 
 class Refused(Exception):
@@ -43,10 +44,12 @@ class SseReader(Inbox):
         last_id: str = "",
         receive_buffer: int | None = None,
         headers: dict[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> Self:
         """Raises Refused."""
         sock = await to(port, receive_buffer)
-        self = cls(*await asyncio.open_connection(sock=sock, limit=1 << 24 if receive_buffer is None else 4096))
+        limit = 1 << 24 if receive_buffer is None else 4096
+        self = cls(*await asyncio.open_connection(sock=sock, limit=limit, **encrypted(tls)))
         lines = [f"GET {path} HTTP/1.1", "host: localhost", "accept: text/event-stream"]
         lines += [f"authorization: Bearer {token}"] if token else []
         lines += [f"last-event-id: {last_id}"] if last_id else []

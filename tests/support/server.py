@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import logging
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -35,18 +36,23 @@ def settings(home: Path, **flags: Any) -> config.Settings:
 
 
 class House:
-    """A running server and the ways in."""
+    """A running server and the ways in.
 
-    def __init__(self, app: App) -> None:
+    Args:
+        tls: how to speak to it when it encrypts.
+    """
+
+    def __init__(self, app: App, tls: ssl.SSLContext | None = None) -> None:
         self.app = app
+        self.tls = tls
         self.port = app.http_port
         self.tcp_port = app.tcp_port
 
     async def connect(self, kind: str, **more: Any) -> Talker:
         """A connection by one of TALKERS, before its hello."""
         if kind == "framed":
-            return await FramedClient.open(self.tcp_port, **more)
-        return await WsClient.open(self.port, binary=kind == "binary", **more)
+            return await FramedClient.open(self.tcp_port, tls=self.tls, **more)
+        return await WsClient.open(self.port, binary=kind == "binary", tls=self.tls, **more)
 
     async def talk(self, kind: str, user: str | None = None, **hello: Any) -> Talker:
         """A connection that has said hello."""
@@ -58,22 +64,25 @@ class House:
         """An event stream, of one thread or of all."""
         path = f"/api/threads/{thread}/events" if thread else "/api/events"
         user = more.pop("user", None)
-        return await SseReader.open(self.port, path + (f"?user={user}" if user else ""), **more)
+        return await SseReader.open(self.port, path + (f"?user={user}" if user else ""), tls=self.tls, **more)
 
     async def nc(self, name: str | None = None) -> LineClient:
-        return await LineClient.open(self.tcp_port, name)
+        return await LineClient.open(self.tcp_port, name, self.tls)
 
     def http(self, token: str | None = None, user: str | None = None) -> httpx2.AsyncClient:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         params = {"user": user} if user else {}
-        base = f"http://127.0.0.1:{self.port}"
-        return httpx2.AsyncClient(base_url=base, headers=headers, params=params, timeout=WAIT_S, trust_env=False)
+        base = f"https://localhost:{self.port}" if self.tls else f"http://127.0.0.1:{self.port}"
+        verify = self.tls or True
+        return httpx2.AsyncClient(
+            base_url=base, headers=headers, params=params, timeout=WAIT_S, trust_env=False, verify=verify
+        )
 
 
 @contextlib.asynccontextmanager
-async def serving(home: Path, **flags: Any) -> AsyncIterator[House]:
+async def serving(home: Path, tls: ssl.SSLContext | None = None, **flags: Any) -> AsyncIterator[House]:
     async with App(settings(home, **flags)) as app:
-        yield House(app)
+        yield House(app, tls)
 
 
 class _Keep(logging.Handler):

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import socket
+import ssl
 from typing import Any, Self
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -89,9 +90,10 @@ class FramedClient(Talker):
         self.writer = writer
 
     @classmethod
-    async def open(cls, port: int, receive_buffer: int | None = None) -> Self:
+    async def open(cls, port: int, receive_buffer: int | None = None, tls: ssl.SSLContext | None = None) -> Self:
         sock = await to(port, receive_buffer)
-        return cls(*await asyncio.open_connection(sock=sock, limit=1 << 24 if receive_buffer is None else 4096))
+        limit = 1 << 24 if receive_buffer is None else 4096
+        return cls(*await asyncio.open_connection(sock=sock, limit=limit, **encrypted(tls)))
 
     async def send_payload(self, payload: bytes) -> None:
         self.writer.write(prefixed(payload))
@@ -121,13 +123,20 @@ class WsClient(Talker):
 
     @classmethod
     async def open(
-        cls, port: int, *, binary: bool = False, path: str = "/ws", receive_buffer: int | None = None, **more: Any
+        cls,
+        port: int,
+        *,
+        binary: bool = False,
+        path: str = "/ws",
+        receive_buffer: int | None = None,
+        tls: ssl.SSLContext | None = None,
+        **more: Any,
     ) -> Self:
         sock = await to(port, receive_buffer)
         quiet: dict[str, Any] = {"compression": None, "max_size": None, "ping_interval": None, "proxy": None}
         quiet["max_queue"] = None if receive_buffer is None else 1
-        uri = f"ws://127.0.0.1:{port}{path}"
-        return cls(await connect(uri, sock=sock, **quiet, **more), binary=binary)
+        uri = f"wss://localhost:{port}{path}" if tls else f"ws://127.0.0.1:{port}{path}"
+        return cls(await connect(uri, sock=sock, ssl=tls, **quiet, **more), binary=binary)
 
     async def send_payload(self, payload: bytes) -> None:
         await self.send_message(prefixed(payload) if self.binary else payload, text=not self.binary)
@@ -188,3 +197,8 @@ async def to(port: int, receive_buffer: int | None = None) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", port))
     return sock
+
+
+def encrypted(tls: ssl.SSLContext | None) -> dict[str, Any]:
+    """What asyncio takes to speak TLS to this machine."""
+    return {"ssl": tls, "server_hostname": "localhost"} if tls else {}

@@ -270,7 +270,7 @@ class Program(LineClient):
         if shutil.which(program) is None:
             missing(f"{program} is not installed")
         mine, theirs = os.openpty()
-        await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             program, "127.0.0.1", str(port), stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True
         )
         os.close(theirs)
@@ -279,7 +279,11 @@ class Program(LineClient):
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(os.dup(mine), "rb", 0))
         transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, os.fdopen(mine, "wb", 0))
-        return cls(reader, asyncio.StreamWriter(transport, protocol, None, loop))
+        self = cls(reader, asyncio.StreamWriter(transport, protocol, None, loop))
+        self.process = process
+        return self
+
+    process: asyncio.subprocess.Process
 
 
 @pytest.mark.parametrize(("program", "shows"), [("nc", True), ("telnet", False)])
@@ -293,6 +297,8 @@ async def test_the_password_shows_in_nc_as_was_said_and_not_in_telnet(house: Hou
         person.type(PASSWORD)
         await person.sees("Connected!")
         person.type("exit")
+        async with asyncio.timeout(WAIT_S):
+            await person.process.wait()
 
         assert (PASSWORD in person.shown) is shows
 

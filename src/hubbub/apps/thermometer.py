@@ -96,9 +96,15 @@ class Thermometer:
         for thread in list(self._client.threads.values()):
             if thread.head and not thread.public and thread.member_count <= 2:
                 await self._recall(thread.id)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._read())
-            tasks.create_task(self._listen())
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._read())
+                tasks.create_task(self._listen())
+        except ExceptionGroup as several:
+            why = several.exceptions[0]
+            if isinstance(why, Problem):  # the client has given up, and says why
+                raise why from None
+            raise
 
     # Measuring ----------------------------------------------------------------------------------------
 

@@ -36,8 +36,9 @@ class SocketDoor(asyncio.Protocol):
         self.write: Callable[[bytes], None] = self.transport.write
         self._file = socket_of(self.transport)
         quicken(self.transport)
-        # From the first byte that the socket does not take, until it has taken all: `pause_writing`.
-        self.transport.set_write_buffer_limits(high=0)
+        # From the first byte that the socket does not take, until it has taken all: `pause_writing`. A transport that
+        # encrypts pauses at its limit already, not only above it, and with 0 it would at nothing.
+        self.transport.set_write_buffer_limits(high=1 if encrypts(self.transport) else 0, low=0)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closing = True
@@ -94,6 +95,8 @@ class SocketDoor(asyncio.Protocol):
         if self.transport.can_write_eof():
             with contextlib.suppress(OSError):  # it has reset the connection meanwhile
                 self.transport.write_eof()
+        else:  # encrypted: this writes everything, says that it is the end, and waits for the other side to say so, too
+            self.transport.close()
         asyncio.get_running_loop().call_later(LINGER_S, self.transport.abort)
 
     def eof_received(self) -> bool:
@@ -117,7 +120,11 @@ def peer_of(transport: asyncio.BaseTransport) -> str:
 def socket_of(transport: asyncio.Transport) -> int:
     """The file of a transport that sends bytes as they are, -1 for any other."""
     sock = transport.get_extra_info("socket")
-    return -1 if sock is None or transport.get_extra_info("sslcontext") is not None else int(sock.fileno())
+    return -1 if sock is None or encrypts(transport) else int(sock.fileno())
+
+
+def encrypts(transport: asyncio.BaseTransport) -> bool:
+    return transport.get_extra_info("sslcontext") is not None
 
 
 def nowhere(data: bytes) -> None:
