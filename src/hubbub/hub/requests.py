@@ -68,7 +68,6 @@ async def _hello(session: Session, request: frames.Hello) -> frames.Welcome | No
         raise Shutdown("The server is restarting.", retry_after=1)
     if session.name:
         raise NameTaken(f"This connection speaks as '{session.name}' already; open another one.")
-    token = None
     token, cookie = request.token, session.cookie
     if request.password is not None:
         caller = await hub.gate.login(request.user or "", request.password, session.door.address)
