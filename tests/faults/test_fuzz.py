@@ -371,7 +371,10 @@ async def fuzz_heads(town: Town, kind: str, count: int, chance: Random) -> None:
                     said = await wire.reader.read(1 << 16)
             except TimeoutError:  # it waits for the rest of something
                 wire.end()
-                said = await wire.rest(3)
+                try:
+                    said = await wire.rest(5)
+                except AssertionError as wrong:
+                    raise AssertionError(f"HUBBUB_SEED={SEED}: {head!r}: {wrong}") from None
             except ConnectionError:
                 said = b""
             at = f"HUBBUB_SEED={SEED}: {head!r} was answered with {said[:300]!r}"

@@ -68,7 +68,7 @@ async def readable(page: Any) -> str:
 
 async def the_cookie(tabs: Any) -> dict[str, Any]:
     [cookie] = await tabs.cookies()
-    assert cookie["name"] == "hubbub"
+    assert cookie["name"].startswith("hubbub_")
     return dict(cookie)
 
 
@@ -107,7 +107,7 @@ async def test_signing_out_ends_it_in_every_tab_and_on_the_server(house: House, 
     await other.get_by_test_id("sign-out").click()
     await other.get_by_test_id("way-register").wait_for()
 
-    await says(page, f"You are no longer signed in as {alice} here.")
+    await says(page, "sign in again.")  # by the server, or by what the other tab has left in the browser
     assert await tabs.cookies() == []
     async with house.http(token) as http:
         assert (await http.get("/api/me")).status_code == 401
@@ -287,13 +287,13 @@ async def test_an_owner_makes_somebody_a_reader_who_is_told_why_they_cannot_writ
     await context.close()
 
 
-async def test_where_guests_are_off_the_form_says_so_and_asks_for_a_password(tmp_path: Path, browser: Any) -> None:
+async def test_where_guests_are_off_the_form_asks_for_a_password_at_once(tmp_path: Path, browser: Any) -> None:
     async with serving(tmp_path / "home", guests="off") as house:
         await house.app.hub.gate.add("alice", password_hash=await house.app.hub.gate.hash(PASSWORD))
         context = await browser.new_context(base_url=f"http://127.0.0.1:{house.port}/")
         page = await opened(context)
-        await fill(page, "alice")
-        await says(page, "Guests are not allowed here; sign in.")
+        await page.get_by_test_id("password").wait_for()
+        await page.get_by_test_id("name").fill("alice")
         assert await page.get_by_test_id("way-guest").count() == 0
         await page.get_by_test_id("password").fill(PASSWORD)
         await page.get_by_test_id("enter").click()

@@ -64,6 +64,14 @@ async function ask<T>(method: string, path: string, more: Asked = {}): Promise<A
   }
 }
 
+/** What signing in takes here. */
+export interface Rules {
+  guests: boolean;
+  registration: boolean;
+}
+
+export const rules = (): Promise<Answer<Rules>> => ask("GET", "api/auth");
+
 export const whoAmI = (): Promise<Answer<Me>> => ask("GET", "api/me");
 
 export const logIn = (user: string, password: string): Promise<Answer<{ user: string }>> =>

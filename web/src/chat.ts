@@ -7,7 +7,8 @@ import { Connection, Refused, type Phase, type Socket } from "./connection.ts";
 import { findThread, placeOf } from "./conversations.ts";
 import { readLine } from "./grammar.ts";
 import { Hearing } from "./hearing.ts";
-import { keepOutbox, keptGuests, keptIdentity, keptOutbox, type Identity } from "./keep.ts";
+import type { Rules } from "./account.ts";
+import { keepOutbox, keptIdentity, keptOutbox, type Identity } from "./keep.ts";
 import { Log } from "./log.ts";
 import { Roles } from "./roles.ts";
 import type { Way } from "./signing.ts";
@@ -45,8 +46,8 @@ export class Chat {
   readonly me = signal<string | null>(null);
   readonly phase = signal<Phase>({ at: "stopped" });
   readonly signInProblem = signal<string | null>(null);
-  readonly guests = signal(keptGuests());
-  readonly way = signal<Way>(this.guests.value ? "guest" : "password");
+  readonly rules = signal<Rules>({ guests: true, registration: true });
+  readonly way = signal<Way>("guest");
   /** The sign-in form waits for an answer. */
   readonly asking = signal(false);
   readonly admin = signal(false);

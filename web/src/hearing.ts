@@ -5,7 +5,7 @@ import { placeOf } from "./conversations.ts";
 import { keepIdentity } from "./keep.ts";
 import { sameName } from "./names.ts";
 import { sentence } from "./runs.ts";
-import { ended, guestWelcomed, noLonger, passwordWanted } from "./signing.ts";
+import { ended, noLonger } from "./signing.ts";
 import type { Ack, ErrorFrame, Frame, Message, MessageFrame, Post, Request, Thread, Welcome } from "./wire.ts";
 
 const TYPING_MS = 5000;
@@ -18,8 +18,8 @@ export class Hearing implements Listener {
 
   hello(): Extract<Request, { type: "hello" }> {
     const { identity, log } = this.chat;
-    // Who signed in with a password says nothing: the socket was opened with the browser's cookie.
-    const who = identity.registered ? {} : identity.token ? { token: identity.token } : { user: identity.name };
+    // Who signed in with a password says the name only: the socket was opened with the browser's cookie.
+    const who = identity.token ? { token: identity.token } : { user: identity.name };
     const resume = log.resume();
     return { type: "hello", client: "web", ...who, ...(resume && { resume }) };
   }
@@ -35,7 +35,6 @@ export class Hearing implements Listener {
       chat.identity = { name: welcome.user, token: null, registered: true };
     } else {
       chat.identity = { name: welcome.user, token: welcome.token ?? identity.token, registered: false };
-      if (!identity.token) guestWelcomed(chat);
     }
     keepIdentity(chat.identity);
     chat.signInProblem.value = null;
@@ -66,7 +65,7 @@ export class Hearing implements Listener {
       return false;
     }
     chat.me.value = null;
-    if (error.code === "unauthorized") passwordWanted(chat, said(error));
+    if (error.code === "unauthorized") chat.way.value = "password";
     chat.signInProblem.value = error.code === "name_taken" ? `${said(error)} Choose another name.` : said(error);
     return false;
   }

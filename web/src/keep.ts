@@ -12,7 +12,6 @@ export interface Identity {
 
 const IDENTITY = "hubbub.identity";
 const OUTBOX = "hubbub.outbox";
-const GUESTS = "hubbub.guests";
 
 /** Who this tab was, else who this browser was last: two tabs may be two people. */
 export function keptIdentity(): Identity | null {
@@ -47,15 +46,6 @@ function asIdentity(kept: unknown): Identity | null {
   const { name, token, registered } = (kept ?? {}) as Partial<Identity>;
   if (typeof name !== "string") return null;
   return { name, token: typeof token === "string" && !registered ? token : null, registered: registered === true };
-}
-
-/** Whether this server let guests in when one last tried. */
-export function keptGuests(): boolean {
-  return read("localStorage", GUESTS) !== false;
-}
-
-export function keepGuests(allowed: boolean): void {
-  write("localStorage", GUESTS, allowed);
 }
 
 /** Posts belong to one writer and one tab; another's are not sent. */

@@ -2,7 +2,7 @@ import { render } from "preact";
 import { Chat } from "./chat.ts";
 import type { Socket } from "./connection.ts";
 import { onOtherTab } from "./keep.ts";
-import { comeBack, otherTab } from "./signing.ts";
+import { comeBack, learnRules, otherTab } from "./signing.ts";
 import "./style/base.css";
 import "./style/layout.css";
 import "./style/messages.css";
@@ -29,5 +29,6 @@ setInterval(() => {
   if (large && document.visibilityState === "visible") chat.refreshOnline();
 }, 30_000);
 onOtherTab((browser) => void otherTab(chat, browser));
+void learnRules(chat);
 void comeBack(chat);
 render(<App chat={chat} />, document.getElementById("app")!);

@@ -2,12 +2,12 @@
  * Who one is on this page: coming back, entering, registering a name, leaving.
  *
  * A guest has a name and, once welcomed, a token for it, kept by the tab. Whoever signs in with a password is known by
- * the browser's cookie; the page remembers the name only, and its socket says hello with neither name nor token. What
- * the cookie really says is in the welcome: if that is somebody else, the sign-in has ended.
+ * the browser's cookie; the page remembers the name only, and says it in the hello of its socket, which the cookie came
+ * with: when the cookie is somebody else's, or worth nothing any more, the name is refused for want of a password.
  */
 import * as account from "./account.ts";
 import type { Chat } from "./chat.ts";
-import { keepGuests, keepIdentity, keepIdentityOfTab, keepOutbox, type Identity } from "./keep.ts";
+import { keepIdentity, keepIdentityOfTab, keepOutbox, type Identity } from "./keep.ts";
 import { nameProblem, sameName } from "./names.ts";
 
 /** With what one means to come in. */
@@ -130,21 +130,15 @@ export function ended(chat: Chat, sentence: string): void {
 }
 
 export function noLonger({ name }: Identity): string {
-  return `You are no longer signed in as ${name} here. Sign in again.`;
+  return `You are no longer signed in as ${name} here; sign in again.`;
 }
 
-/** A name was refused for want of a password: it is registered, or guests are off. */
-export function passwordWanted(chat: Chat, sentence: string): void {
-  chat.way.value = "password";
-  if (/guests/i.test(sentence)) {
-    chat.guests.value = false;
-    keepGuests(false);
-  }
-}
-
-export function guestWelcomed(chat: Chat): void {
-  chat.guests.value = true;
-  keepGuests(true);
+/** Learn what the form is to ask for. */
+export async function learnRules(chat: Chat): Promise<void> {
+  const answer = await account.rules();
+  if (!answer.ok) return;
+  chat.rules.value = answer.value;
+  if (!answer.value.guests && chat.way.value === "guest") chat.way.value = "password";
 }
 
 /** Another tab signed in or out. The cookie is the browser's, so it concerns whoever is here by it. */

@@ -1,7 +1,7 @@
 // @vitest-environment jsdom
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { Chat } from "../src/chat.ts";
-import { changePassword, comeBack, enter, leaveTab, otherTab, registerName, signOut } from "../src/signing.ts";
+import { changePassword, comeBack, enter, leaveTab, learnRules, otherTab, registerName, signOut } from "../src/signing.ts";
 import type { Thread } from "../src/wire.ts";
 import { FakeAccounts } from "./fake-accounts.ts";
 import { FakeSocket } from "./fake-server.ts";
@@ -60,11 +60,11 @@ beforeEach(() => {
 afterEach(() => vi.unstubAllGlobals());
 
 describe("with a password", () => {
-  test("the socket says neither name nor token, and nothing that signs in is kept where script can read it", async () => {
+  test("the socket says the name and no token, and nothing that signs in is kept where script can read it", async () => {
     const chat = await signedIn();
 
     const { user, token } = socket().last("hello") as { user?: string; token?: string };
-    expect([user, token]).toEqual([undefined, undefined]);
+    expect([user, token]).toEqual(["alice", undefined]);
     expect(chat.me.value).toBe("alice");
     expect(remembered()).not.toContain(SECRET);
     expect(JSON.stringify(chat.identity)).not.toContain(SECRET);
@@ -126,8 +126,8 @@ describe("coming back", () => {
 
   test.each([
     [401, { detail: "The token has expired; sign in again." }, "The token has expired; sign in again."],
-    [200, { user: "visitor", registered: false }, "You are no longer signed in as alice here. Sign in again."],
-    [200, { user: "bob", registered: true }, "You are no longer signed in as alice here. Sign in again."],
+    [200, { user: "visitor", registered: false }, "You are no longer signed in as alice here; sign in again."],
+    [200, { user: "bob", registered: true }, "You are no longer signed in as alice here; sign in again."],
   ])("to a sign-in that has ended (%i) leads to the form", async (status, body, sentence) => {
     await signedIn();
     const before = sockets.length;
@@ -280,13 +280,17 @@ describe("leaving", () => {
   });
 });
 
-test("where guests are off, the form says so, asks for a password, and does so at once the next time", async () => {
+test("where guests are off, the form asks for a password at once", async () => {
+  http.on("GET api/auth", { guests: false, registration: true });
   const chat = page();
-  await enter(chat, "alice", "guest", "");
-  socket().onopen?.();
-  socket().answer("hello", { type: "error", code: "unauthorized", detail: "Guests are not allowed here; sign in." });
+  await learnRules(chat);
 
-  expect(chat.signInProblem.value).toBe("Guests are not allowed here; sign in.");
-  expect([chat.way.value, chat.guests.value]).toEqual(["password", false]);
-  expect(page().way.value).toBe("password");
+  expect([chat.way.value, chat.rules.value.guests]).toEqual(["password", false]);
+});
+
+test("what the server does not say is taken for open", async () => {
+  const chat = page();
+  await learnRules(chat);
+
+  expect([chat.way.value, chat.rules.value]).toEqual(["guest", { guests: true, registration: true }]);
 });

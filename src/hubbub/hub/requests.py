@@ -76,10 +76,9 @@ async def _hello(session: Session, request: frames.Hello) -> frames.Welcome | No
             token = session.offered
         caller = hub.gate.identify(token, request.user, session.door.address, cookie)
     views = await session.begin(caller, request.threads, request.resume)
-    if caller.token:
-        kept = token or ""  # it has scopes of its own, and is not exchanged for a signed one, which has them all
-    else:
-        kept = "" if caller.by_cookie else hub.gate.issue(caller)
+    # A token with scopes of its own is not exchanged for a signed one, which has them all; and no script of a page is
+    # to get hold of what a browser keeps.
+    kept = (token or "") if caller.token or caller.by_cookie else hub.gate.issue(caller)
     welcome = frames.Welcome(
         user=session.name,
         token=kept,

@@ -22,7 +22,9 @@ export function SignIn({ chat }: { chat: Chat }) {
   const way = chat.way.value;
   const withPassword = way !== "guest";
   const busy = chat.asking.value || chat.phase.value.at === "connecting";
-  const others = WAYS.filter((one) => one !== way && (one !== "guest" || chat.guests.value));
+  const { guests, registration } = chat.rules.value;
+  const open = { guest: guests, password: true, register: registration };
+  const others = WAYS.filter((one) => one !== way && open[one]);
 
   useEffect(() => nameField.current?.select(), []);
   useEffect(() => {
