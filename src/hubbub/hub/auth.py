@@ -112,9 +112,13 @@ class Auth:
 
 def _claims(claims: dict[str, Any]) -> Claims:
     sign_in, generation = claims.get("sid", claims["jti"]), claims.get("gen", 0)
-    if not isinstance(sign_in, str) or not isinstance(generation, int):
+    try:
+        expires = float(claims["exp"])
+    except OverflowError:  # a whole number of hundreds of digits
+        expires = None
+    if not isinstance(sign_in, str) or type(generation) is not int or expires is None:  # a bool is an int otherwise
         raise Unauthorized("The token is not one of this server's.")
-    return Claims(str(claims["sub"]), sign_in, float(claims["exp"]), generation)
+    return Claims(str(claims["sub"]), sign_in, expires, generation)
 
 
 def _judge(key: bytes) -> None:
