@@ -50,7 +50,7 @@ class Ear:
             socket = await WsClient.open(house.port, binary=True, path=f"/ws/{user}", additional_headers=bearer)
             self._follow(socket, self._texts(socket))
             async with asyncio.timeout(WAIT_S):
-                while not house.app.hub.people.online(user):  # it is told nothing when it is let in
+                while not house.app.hub.people.online(user):  # noqa: ASYNC110  (it is told nothing when it is let in)
                     await asyncio.sleep(0.005)
         else:
             talker = await house.connect(kind)
