@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from asyncio import Future
 from collections.abc import AsyncIterator
@@ -13,7 +12,7 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from hubbub.core import frames, wire
-from hubbub.core.errors import BadRequest, StorageFull, TooLarge, Unavailable
+from hubbub.core.errors import BadRequest, NotFound, StorageFull, TooLarge, Unavailable
 from hubbub.core.framing import MAX_FRAME_BYTES
 from hubbub.core.nouns import Draft, Message, MessageType, Thread, new_id, seq_of
 from hubbub.hub import access
@@ -158,10 +157,12 @@ async def unseen(hub: Hub, caller: Caller) -> AsyncIterator[list[Message]]:
                 yield others
             if page.messages:
                 at = page.messages[-1].seq
-                with contextlib.suppress(
-                    StorageFull, Unavailable
-                ):  # reading goes on; they are told again the next time
+                try:
                     await hub.store.see(thread.id, name, at)
+                except (StorageFull, Unavailable):
+                    pass  # reading goes on; they are told again the next time
+                except NotFound:  # they were removed from it meanwhile
+                    break
             more = page.more
 
 
