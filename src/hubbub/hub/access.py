@@ -45,6 +45,7 @@ class Need:
     ACT: ClassVar[Need]
     ADMIN: ClassVar[Need]
     READ: ClassVar[Need]
+    LEAVE: ClassVar[Need]
     JOIN: ClassVar[Need]
     ENTER: ClassVar[Need]
     WRITE: ClassVar[Need]
@@ -56,6 +57,7 @@ Need.LISTEN = Need("somebody signed in", Scope.READ, anybody=True)
 Need.ACT = Need("somebody signed in", Scope.WRITE, anybody=True)
 Need.ADMIN = Need("an admin of the server", Scope.ADMIN, admin=True)
 Need.READ = Need("somebody in the thread", Scope.READ, frozenset(Role))
+Need.LEAVE = Need("somebody in the thread", Scope.WRITE, frozenset(Role))
 Need.JOIN = Need("somebody in the thread, or a public one", Scope.READ, frozenset(Role), anybody=True)
 Need.ENTER = Need("somebody in the thread, or a public one", Scope.WRITE, frozenset(Role), anybody=True)
 Need.WRITE = Need("a member or an owner of the thread", Scope.WRITE, frozenset({Role.MEMBER, Role.OWNER}))
@@ -67,7 +69,7 @@ NEEDS: dict[type[frames.Request], Need] = {
     frames.MessageSend: Need.WRITE,
     frames.ThreadCreate: Need.ACT,
     frames.ThreadJoin: Need.ENTER,
-    frames.ThreadLeave: Need.READ,
+    frames.ThreadLeave: Need.LEAVE,
     frames.ThreadAdd: Need.WRITE,
     frames.ThreadRemove: Need.OWN,
     frames.ThreadRole: Need.OWN,

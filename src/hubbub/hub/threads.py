@@ -76,7 +76,7 @@ def _in_doubt(hub: Hub, room: Room) -> Iterator[None]:
 
 async def leave(hub: Hub, caller: Caller, request: frames.ThreadLeave) -> frames.ThreadFrame:
     """Stop being a member. When nobody owns the thread then, whoever has been in it longest does."""
-    room = await hub.room_for(caller, request.thread, Need.READ)
+    room = await hub.room_for(caller, request.thread, Need.LEAVE)
     return await _depart(hub, room, caller.name, caller.name, "left", f"{caller.name} left.")
 
 
