@@ -317,11 +317,11 @@ class Runs:
         run = await self._hub.store.run(id)
         if run is None:
             raise NotFound("There is no such run here.")
-        try:
-            await self._hub.room_for(caller, run.thread, Need.READ)
+        try:  # in two steps: whoever is in the thread is told what it takes
+            room = await self._hub.room_for(caller, run.thread, Need.READ if need is Need.READ else Need.LEAVE)
         except NotFound:
             raise NotFound("There is no such run here.") from None
-        access.require(caller, need, self._hub.rooms.get(run.thread))
+        access.require(caller, need, room)
         return run
 
     def view(self, run: Run, position: int | None = None) -> frames.RunView:

@@ -82,13 +82,12 @@ async def leave(hub: Hub, caller: Caller, request: frames.ThreadLeave) -> frames
 
 async def remove(hub: Hub, caller: Caller, request: frames.ThreadRemove) -> frames.ThreadFrame:
     """End somebody's membership: nothing newer reaches them. Oneself anybody may."""
-    room = await hub.room_for(caller, request.thread, Need.READ)
     known = hub.people.known(request.member)
+    if known is not None and known.name == caller.name:
+        return await leave(hub, caller, frames.ThreadLeave(thread=request.thread))
+    room = await hub.room_for(caller, request.thread, Need.OWN)
     if known is None or known.name not in room.members:
         raise NotFound(f"'{request.member}' is not in this thread.")
-    if known.name == caller.name:
-        return await _depart(hub, room, caller.name, caller.name, "left", f"{caller.name} left.")
-    access.require(caller, Need.OWN, room)
     hub.gate.audit("member_removed", user=known.name, by=caller.name, thread=room.id)
     return await _depart(hub, room, caller.name, known.name, "removed", f"{caller.name} removed {known.name}.")
 
