@@ -6,6 +6,7 @@ A name is of one script (core/names.py), but a whole one can still be drawn like
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -14,11 +15,16 @@ from hubbub.core import names
 _PLAIN_SHAPES = {"I": "l", "1": "l", "0": "O", "m": "rn"}
 """All there is to know of ASCII names."""
 
+_AMONG_CAPITALS = re.compile("(?<![a-km-z])l(?![a-km-z])")
+"""An `l` without a small letter beside it is read as a capital I, which is an `i`: `OpenAl` passes for `openai`."""
+
 
 def shapes(name: str) -> set[str]:
     """What `name` looks like, as written and in lower case: two names that share one could be taken for each other
     (UTS 39, section 4: confusable detection)."""
-    return {"".join(map(_shape_of(name), name)).casefold(), "".join(map(_shape_of(name), names.key(name))).casefold()}
+    written = "".join(map(_shape_of(name), name))
+    small = "".join(map(_shape_of(name), names.key(name)))
+    return {written.casefold(), small.casefold(), _AMONG_CAPITALS.sub("i", written).casefold()}
 
 
 def _shape_of(name: str) -> Callable[[str], str]:
