@@ -8,6 +8,7 @@ can reach answers only to names that mean this machine, or a page could give it 
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
@@ -17,6 +18,7 @@ from hubbub.core.errors import BadRequest
 
 COOKIE = "hubbub"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]*))(?::[0-9]*)?")
 
 
 class Misdirected(BadRequest):
@@ -139,9 +141,9 @@ def set_cookie(name: str, token: str, max_age_s: float, *, secure: bool) -> str:
 
 
 def _name_of(host: str) -> str:
-    if host.startswith("["):
-        return host[1:].partition("]")[0]
-    return host.partition(":")[0]
+    """The name in a Host header; what is no such header (RFC 9110, section 7.2) is nobody's name as it is."""
+    found = _HOST.fullmatch(host)
+    return (found[1] or found[2]) if found else host
 
 
 def _means_this_machine(name: str) -> bool:
