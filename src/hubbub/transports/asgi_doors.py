@@ -129,6 +129,7 @@ async def accepted(socket: WebSocket, hub: Hub, site: Site) -> BufferDoor | None
     headers = fields(socket)
     address = site.address(socket.client.host if socket.client else "", headers)
     try:
+        site.require_name(headers)
         site.require_page(headers)
         if not hub.addresses.enter(address):
             raise RateLimited("Too many connections from your address; close one first.", retry_after=1)
