@@ -29,7 +29,7 @@ from hubbub.core.errors import BadRequest, Internal, NotFound, Problem, Unauthor
 from hubbub.transports import asgi_doors, rest, sign_in
 from hubbub.transports.callers import answer_document, answer_problem, hub_of, site_of
 from hubbub.transports.docs_page import answer_docs
-from hubbub.transports.site import Site
+from hubbub.transports.site import Site, fields
 
 log = structlog.get_logger("hubbub.http")
 
@@ -126,8 +126,8 @@ class Doorkeeper:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             site: Site = scope["state"]["site"]
-            headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
             try:
+                headers = fields(scope["headers"])
                 site.require(scope["method"], headers)
             except Problem as refused:
                 await answer_problem(refused)(scope, receive, send)

@@ -20,8 +20,8 @@ from hubbub.core.forms import FRAMED
 from hubbub.core.framing import Splitter, prefixed
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
-from hubbub.transports import sse
-from hubbub.transports.site import Site, bearer, cookie
+from hubbub.transports import site, sse
+from hubbub.transports.site import Site
 
 HIGH_WATER = 64 << 10
 LOW_WATER = 16 << 10
@@ -92,13 +92,13 @@ class BufferDoor:
             self.session.go_on()
 
 
-async def serve_websocket(socket: WebSocket, hub: Hub, site: Site) -> None:
+async def serve_websocket(socket: WebSocket, hub: Hub, here: Site) -> None:
     """`/ws` over ASGI."""
-    door = await accepted(socket, hub, site)
+    door = await accepted(socket, hub, here)
     if door is None:
         return
     session = door.session = Session(hub, door, FRAMED)
-    session.offered, session.cookie = bearer(fields(socket)), cookie(fields(socket))
+    session.offered, session.cookie = site.bearer(fields(socket)), site.cookie(fields(socket))
     binary = False
 
     def hear(text: bytes | None, data: bytes | None) -> None:
@@ -120,17 +120,17 @@ async def serve_websocket(socket: WebSocket, hub: Hub, site: Site) -> None:
 
 
 def fields(connection: HTTPConnection) -> dict[str, str]:
-    """The headers by lower-case name."""
-    return {name.lower(): value for name, value in connection.headers.items()}
+    """The headers by lower-case name. Raises BadRequest."""
+    return site.fields(connection.headers.raw)
 
 
-async def accepted(socket: WebSocket, hub: Hub, site: Site) -> BufferDoor | None:
+async def accepted(socket: WebSocket, hub: Hub, here: Site) -> BufferDoor | None:
     """Answer the handshake, unless it comes from a page of another site or an address with too many connections."""
-    headers = fields(socket)
-    address = site.address(socket.client.host if socket.client else "", headers)
     try:
-        site.require_name(headers)
-        site.require_page(headers)
+        headers = fields(socket)
+        address = here.address(socket.client.host if socket.client else "", headers)
+        here.require_name(headers)
+        here.require_page(headers)
         if not hub.addresses.enter(address):
             raise RateLimited("Too many connections from your address; close one first.", retry_after=1)
     except Problem as refused:
@@ -178,10 +178,10 @@ async def relay(
         door.leave(door.session.hub)
 
 
-async def serve_stream(request: Request, hub: Hub, site: Site) -> Response:
+async def serve_stream(request: Request, hub: Hub, here: Site) -> Response:
     """An event stream over ASGI."""
     headers = fields(request)
-    address = site.address(request.client.host if request.client else "", headers)
+    address = here.address(request.client.host if request.client else "", headers)
     plan = sse.plan(request.url.path, request.url.query, headers, address)
     if not hub.addresses.enter(address):
         raise RateLimited("Too many connections from your address; close one first.", retry_after=1)

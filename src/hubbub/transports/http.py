@@ -23,7 +23,7 @@ from hubbub.hub.hub import Hub, Limits
 from hubbub.transports import sse
 from hubbub.transports.door import peer_of
 from hubbub.transports.problems import problem_response
-from hubbub.transports.site import Site, Visit, bearer, cookie
+from hubbub.transports.site import Site, Visit, bearer, cookie, fields
 from hubbub.transports.websocket import WebSocketDoor
 
 TOO_LATE = "The request did not arrive in time."
@@ -177,8 +177,8 @@ class HttpPort(HttpToolsProtocol):
             url = httptools.parse_url(self.url)
             path = unquote(url.path.decode("ascii", "replace"))
             if sse.is_stream(path):
-                headers = self._fields()
                 try:
+                    headers = fields(self.headers)
                     self._site.require("GET", headers)
                     address = self._site.address(self._peer, headers)
                     plan = sse.plan(path, (url.query or b"").decode("latin-1"), headers, address)
@@ -230,8 +230,8 @@ class HttpPort(HttpToolsProtocol):
         except websocket.Refused as refused:
             self._refuse(refused.status, refused.detail, refused.headers)
             return
-        headers = self._fields()
         try:
+            headers = fields(self.headers)
             self._site.require_name(headers)
             self._site.require_page(headers)
         except Problem as refused:
@@ -267,10 +267,6 @@ class HttpPort(HttpToolsProtocol):
         door = sse.SseDoor(hub, plan, self.connections, self._counted)
         self._hand_over(door)
         hub.spawn(door.open(plan))
-
-    def _fields(self) -> dict[str, str]:
-        """The headers by lower-case name; of one that is given twice, the last."""
-        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
 
     def _hand_over(self, door: asyncio.Protocol) -> None:
         self.connections.discard(self)

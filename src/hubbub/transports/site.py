@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from typing import Any
@@ -108,6 +108,18 @@ def cookie_name(headers: Mapping[str, str]) -> str:
     """What the cookie is called: with the port, as browsers give one to every server of a host."""
     _, colon, port = headers.get("host", "").rpartition(":")
     return f"{COOKIE}_{port}" if colon and port.isdecimal() else COOKIE
+
+
+def fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The headers by lower-case name; of one that is given twice, the last. Raises BadRequest: it is for two servers at
+    once (RFC 9112, section 3.2)."""
+    found: dict[str, str] = {}
+    for raw, value in headers:
+        name = raw.decode("latin-1").lower()
+        if name == "host" and name in found:
+            raise BadRequest("A request has one Host header.")
+        found[name] = value.decode("latin-1")
+    return found
 
 
 def cookie(headers: Mapping[str, str]) -> str | None:
