@@ -29,6 +29,7 @@ from hubbub.core.errors import BadRequest, Internal, NotFound, Problem, Unauthor
 from hubbub.transports import asgi_doors, rest, sign_in
 from hubbub.transports.callers import answer_document, answer_problem, hub_of, site_of
 from hubbub.transports.docs_page import answer_docs
+from hubbub.transports.problems import AS_IT_IS
 from hubbub.transports.site import Site, fields
 
 log = structlog.get_logger("hubbub.http")
@@ -282,7 +283,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
         return answer_problem(NotFound(f"There is nothing at {request.url.path}."))
     document = {"type": "about:blank", "title": error.detail, "status": error.status_code, "code": "bad_request"}
     document["detail"] = f"{request.method} {request.url.path}: {error.detail}."
-    return answer_document(document, error.status_code, dict(error.headers or {}))
+    return answer_document(document, error.status_code, AS_IT_IS | dict(error.headers or {}))
 
 
 def __getattr__(name: str) -> Any:

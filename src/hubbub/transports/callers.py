@@ -71,7 +71,7 @@ def answer(value: Any, status: int = 200) -> Response:
     if isinstance(value, frames.Frame):
         value = msgspec.to_builtins(value)
         value.pop("type", None)
-    return Response(wire.encode_value(value), status, media_type="application/json")
+    return Response(wire.encode_value(value), status, problems.AS_IT_IS, media_type="application/json")
 
 
 def answer_problem(problem: Problem) -> Response:

@@ -10,6 +10,8 @@ from hubbub.core import wire
 from hubbub.core.errors import Problem
 
 MEDIA_TYPE = "application/problem+json"
+AS_IT_IS = {"x-content-type-options": "nosniff"}
+"""What people wrote stands in answers, and no browser is to look there for a page (WHATWG Fetch, section 3.5)."""
 
 
 def problem_document(problem: Problem) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def problem_document(problem: Problem) -> dict[str, Any]:
 
 def problem_headers(problem: Problem) -> dict[str, str]:
     """The headers that go with it."""
-    headers: dict[str, str] = {}
+    headers = dict(AS_IT_IS)
     if problem.retry_after is not None:
         headers["retry-after"] = str(math.ceil(problem.retry_after))
     if problem.http == 413:
