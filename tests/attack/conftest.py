@@ -12,27 +12,28 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from support.server import House, no_tracebacks, serving
+from support.server import House, no_tracebacks
+from tests.attack.people import attacked
 
 
 @pytest.fixture(scope="module")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     """The server of this file; guests are allowed."""
-    async with serving(tmp_path_factory.mktemp("home"), store="memory") as house:
+    async with attacked(tmp_path_factory.mktemp("home"), store="memory") as house:
         yield house
 
 
 @pytest.fixture(scope="module")
 async def closed_house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
     """Another one, where guests are off."""
-    async with serving(tmp_path_factory.mktemp("closed"), store="memory", guests="off") as house:
+    async with attacked(tmp_path_factory.mktemp("closed"), store="memory", guests="off") as house:
         yield house
 
 
 @pytest.fixture
 def own_house(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[House]]:
     """A server for this test alone: `async with own_house(setting=value) as house`."""
-    return partial(serving, tmp_path / "home")
+    return partial(attacked, tmp_path / "home")
 
 
 @pytest.fixture(autouse=True)

@@ -1,16 +1,30 @@
-"""The people an attack needs: with an account, as an admin, with a token. Passwords cost a tenth of a second each, so
-accounts are made without one unless a test is about passwords."""
+"""A server to attack, and the people an attack needs: with an account, as an admin, with a token."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from pwdlib import PasswordHash
+from pwdlib.hashers.argon2 import Argon2Hasher
 
 from hubbub.core.nouns import Scope
 from hubbub.hub.access import Caller
-from support.server import House, fresh
+from support.server import House, fresh, serving
 
 PASSWORD = "a long enough password"
+
+
+@asynccontextmanager
+async def attacked(home: Path, **flags: Any) -> AsyncIterator[House]:
+    """A server whose passwords cost a tenth of what they otherwise do: the same hash with less memory."""
+    async with serving(home, **flags) as house:
+        passwords = house.app.hub.gate._passwords
+        passwords.__dict__["_hasher"] = PasswordHash((Argon2Hasher(time_cost=1, memory_cost=16 << 10),))
+        yield house
 
 
 async def account(house: House, name: str | None = None, *, admin: bool = False, password: bool = False) -> str:

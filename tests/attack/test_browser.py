@@ -12,8 +12,8 @@ import pytest
 
 from support.listeners import Refused
 from support.raw import HANDSHAKE, Response, Wire, request, ws_frame
-from support.server import House, fresh, serving
-from tests.attack.people import PASSWORD, account, member
+from support.server import House, fresh
+from tests.attack.people import PASSWORD, account, attacked, member
 from tests.attack.test_revocation import stock_server
 
 FRIEND = "https://chat.example.com"
@@ -22,7 +22,7 @@ FRIEND = "https://chat.example.com"
 @pytest.fixture(scope="module")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> Any:
     home = tmp_path_factory.mktemp("home")
-    async with serving(home, store="memory", origins=frozenset({FRIEND})) as house:
+    async with attacked(home, store="memory", origins=frozenset({FRIEND})) as house:
         yield house
 
 
@@ -31,7 +31,7 @@ async def proxied(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """Behind a proxy that encrypts, with guests, and few requests of strangers."""
     home = tmp_path_factory.mktemp("proxied")
     more = {"behind_proxy": True, "guests": "on", "registration": "on", "limit_loopback": True}
-    async with serving(home, store="memory", strangers_per_minute=5, address_connections=2, **more) as house:
+    async with attacked(home, store="memory", strangers_per_minute=5, address_connections=2, **more) as house:
         yield house
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from support.listeners import Refused
 from support.raw import HANDSHAKE, Wire, request, ws_frame
-from support.server import House, serving
+from support.server import House
 from support.talkers import TALKERS
-from tests.attack.people import member, now, opaque, signed
+from tests.attack.people import attacked, member, now, opaque, signed
 
 KEY = "an attack knows this key, which is 45 bytes long"
 OTHER_KEY = "somebody else's key, of another installation 1"
@@ -25,7 +25,7 @@ OTHER_KEY = "somebody else's key, of another installation 1"
 
 @pytest.fixture(scope="module")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    async with serving(tmp_path_factory.mktemp("home"), store="memory", jwt_secret_key=KEY) as house:
+    async with attacked(tmp_path_factory.mktemp("home"), store="memory", jwt_secret_key=KEY) as house:
         yield house
 
 
@@ -226,7 +226,7 @@ async def test_what_is_around_a_token_does_not_make_it_another(house: House, aro
 
 async def test_a_token_of_another_installation_is_worth_nothing(house: House, tmp_path: Path) -> None:
     name, _ = await member(house)
-    async with serving(tmp_path / "other", store="memory") as other:
+    async with attacked(tmp_path / "other", store="memory") as other:
         await member(other, name)
         theirs, (_, secret) = signed(other, name), await opaque(other, name)
 
@@ -259,7 +259,7 @@ async def test_tokens_of_the_key_from_before_are_still_read_and_of_no_other(tmp_
     else:
         more["jwt_secret_key"] = KEY
 
-    async with serving(home, store="memory", **more) as house:
+    async with attacked(home, store="memory", **more) as house:
         name, new = await member(house)
         assert jwt.decode(new, KEY, algorithms=["HS256"], audience="hubbub")["sub"] == name  # signs with the new one
         for good in (new, raw(HEADER, claims(name), OTHER_KEY)):

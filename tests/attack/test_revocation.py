@@ -16,9 +16,9 @@ import pytest
 import uvicorn
 
 from hubbub.core.nouns import LOBBY, Account
-from support.server import House, fresh, serving
+from support.server import House, fresh
 from tests.attack.ears import EVERY, SAY_BYE, SIGNED_IN, Ear
-from tests.attack.people import PASSWORD, account, member, now, opaque, signed
+from tests.attack.people import PASSWORD, account, attacked, member, now, opaque, signed
 
 SOON_S = 1.0
 """How long somebody may still be connected."""
@@ -321,7 +321,7 @@ async def test_fifty_revocations_reach_their_connections_in_time(house: House) -
 
 @pytest.mark.long
 async def test_a_thousand_revocations_reach_their_connections_in_time(tmp_path: Path) -> None:
-    async with serving(tmp_path / "home") as house:
+    async with attacked(tmp_path / "home") as house:
         await _revocations(house, 1000)
 
 
