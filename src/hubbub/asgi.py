@@ -205,8 +205,8 @@ def _serve_page(app: FastAPI, directory: Path) -> None:
         return answer_docs(directory, headers)
 
     def file(name: str, kept: str) -> Response:
-        path = (directory / name).resolve()
         try:
+            path = (directory / name).resolve()
             there = path.is_relative_to(directory.resolve()) and path.is_file()
         except (OSError, ValueError):  # no possible name of a file
             there = False
