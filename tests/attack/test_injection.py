@@ -113,16 +113,16 @@ async def test_in_every_part_of_every_route(house: House) -> None:
             there = quote(text, safe="")
             for path, item in document["paths"].items():
                 for method in item:
-                    if path.endswith("/events"):
+                    if path.endswith(("/events", "/logout")):
                         continue
                     places = path.replace("{", "\0").replace("}", "\0").split("\0")
                     filled = "".join(there if at % 2 else part for at, part in enumerate(places))
-                    for query in ("", f"?after={there}&limit={there}&of={there}&public={there}"):
-                        body = None if method == "get" else dict.fromkeys(("user", "password", "text", "to"), text)
-                        answer = await http.request(method, filled + query, json=body)
-                        assert answer.status_code < 500, (what, method, path, answer.text)
-                        assert "set-cookie" not in answer.headers or "stolen" not in answer.headers["set-cookie"]
-                        assert "root:" not in answer.text
+                    query = f"?after={there}&limit={there}&of={there}&public={there}" if "get" in method else ""
+                    body = None if method == "get" else dict.fromkeys(("user", "password", "text", "to"), text)
+                    answer = await http.request(method, filled + query, json=body)
+                    assert answer.status_code < 500, (what, method, path, answer.text)
+                    assert "stolen" not in answer.headers.get("set-cookie", "")
+                    assert "root:" not in answer.text
             assert (await http.get(f"/api/me?user={there}", headers={"authorization": ""})).status_code < 500
             for path in (f"/{there}", f"/assets/{there}", f"/api/{there}", f"/api/threads/{there}/events"):
                 answer = await http.get(path)
