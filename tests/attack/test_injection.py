@@ -153,6 +153,21 @@ async def test_in_every_field_of_every_body(house: House) -> None:
         assert (await http.get("/api/me")).status_code == 200
 
 
+async def test_a_form_that_is_none_is_refused(house: House) -> None:
+    async with house.http() as http:
+        for form in (
+            b"&".join(b"f%d=x" % number for number in range(50)),
+            b"username=x&username=y&password=z&password=" + b"A" * 5000,
+            b"%00=%00&username=%ff%fe&password=%",
+            b"username[$gt]=&password[$gt]=",
+            b"=" * 3000,
+            b"",
+        ):
+            kind = {"content-type": "application/x-www-form-urlencoded"}
+            answer = await http.post("/api/auth/login", content=form, headers=kind)
+            assert answer.status_code == 400, (form[:40], answer.text)
+
+
 async def test_a_title_is_one_line_on_every_screen(house: House) -> None:
     _, token = await member(house)
     async with house.http(token) as http:
