@@ -38,6 +38,7 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 Password = Annotated[str, Field(max_length=1024)]
 NewPassword = Annotated[str, Field(min_length=MIN_PASSWORD, max_length=MAX_PASSWORD)]
 FORM = "application/x-www-form-urlencoded"
+MAX_FIELDS = 20
 
 
 class Guest(Body):
@@ -126,7 +127,12 @@ async def _login(request: Request) -> Login:
     if kind != FORM:
         given = await request.json()
     else:
-        form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=20)
+        try:
+            form = parse_qs((await request.body()).decode("utf-8", "replace"), max_num_fields=MAX_FIELDS)
+        except ValueError:
+            raise BadRequest(
+                f"The form has more than {MAX_FIELDS} fields; 'username' and 'password' will do."
+            ) from None
         given = {"user": form.get("username", [""])[0], "password": form.get("password", [""])[0]}
     try:
         return Login.model_validate(given)
