@@ -256,6 +256,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("jwt_expires_in_hours", 720.0, _positive, "Hours a token is good for.", ("JWT_EXPIRES_IN_HOURS",)),
 )
 
+SECRETS = frozenset({"OPENAI_API_KEY"}).union(
+    *((setting.variable, *setting.aliases) for setting in SETTINGS if setting.secret)
+)
+"""Variables that are given to nobody who does not need them."""
+
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 _BY_VARIABLE = {
     **{alias: setting for setting in SETTINGS for alias in setting.aliases},

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from hubbub.config import SETTINGS, Settings
+from hubbub.config import SECRETS, Settings
 from hubbub.core.errors import BadRequest, Internal, Unavailable
 
 READY_S = 30.0
@@ -31,9 +31,7 @@ MAX_WAIT_S = 10.0
 LOG_BYTES = 10 << 20
 DEVICE = "thermometer1"
 
-_MINE = ("HUBBUB_TOKEN",)
-_SECRET = tuple(name for setting in SETTINGS if setting.secret for name in (setting.variable, *setting.aliases))
-_KEPT_FROM = {"server": _MINE, "thermometer": _SECRET}
+_KEPT_FROM = {"server": frozenset({"HUBBUB_TOKEN"}), "thermometer": SECRETS}
 """Variables a part has no use for."""
 
 
