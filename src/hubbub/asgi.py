@@ -29,7 +29,7 @@ from hubbub.core.errors import BadRequest, Internal, NotFound, Problem, Unauthor
 from hubbub.transports import asgi_doors, rest, sign_in
 from hubbub.transports.callers import answer_document, answer_problem, hub_of, site_of
 from hubbub.transports.docs_page import answer_docs
-from hubbub.transports.problems import AS_IT_IS
+from hubbub.transports.problems import AS_IT_IS, MEDIA_TYPE
 from hubbub.transports.site import Site, fields
 
 log = structlog.get_logger("hubbub.http")
@@ -44,6 +44,28 @@ CONTENT_SECURITY_POLICY = (
 )
 
 
+REFUSED: dict[str, Any] = {
+    "description": "Refused: an RFC 9457 document with a `code` of ours",
+    "content": {
+        MEDIA_TYPE: {
+            "schema": {
+                "type": "object",
+                "required": ["type", "title", "status", "detail", "code"],
+                "properties": {
+                    "type": {"type": "string"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string"},
+                    "code": {"type": "string"},
+                    "retry_after": {"type": "number", "description": "seconds"},
+                },
+            }
+        }
+    },
+}
+"""What every route may answer."""
+
+
 def build(settings: Settings | None = None) -> FastAPI:
     """The application. With `settings`, the hub comes in the lifespan state of the server around it; without, the
     application starts everything but the HTTP port by itself, from the environment."""
@@ -56,6 +78,7 @@ def build(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # to wherever the request's Host says
         separate_input_output_schemas=False,
+        responses={"4XX": REFUSED},
     )
     started = time.monotonic()
     app.add_exception_handler(Problem, _refused)
