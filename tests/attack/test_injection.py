@@ -165,7 +165,7 @@ async def test_a_form_that_is_none_is_refused(house: House) -> None:
         ):
             kind = {"content-type": "application/x-www-form-urlencoded"}
             answer = await http.post("/api/auth/login", content=form, headers=kind)
-            assert answer.status_code in (400, 401), (form[:40], answer.text)
+            assert 400 <= answer.status_code < 500, (form[:40], answer.text)
 
 
 async def test_a_title_is_one_line_on_every_screen(house: House) -> None:
