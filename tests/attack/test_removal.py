@@ -237,3 +237,47 @@ async def test_a_member_made_a_reader_hears_but_can_say_nothing(house: House) ->
         log = (await http.get(f"/api/threads/{group.thread}/messages")).json()["messages"]
     assert "no" not in [message["text"] for message in log]
     await talker.close()
+
+
+@pytest.mark.parametrize("what", ["history", "history before", "check", "over HTTP", "unseen"])
+async def test_a_store_that_answers_late_tells_nothing_newer(
+    house: House, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It was asked before the removal, and reads after it."""
+    group = await Group.of(house)
+    await group.owner.post(group.thread, "for you")
+    asker = await group.talker("framed")
+    await asker.message("for you")
+    store = house.app.hub.store
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+    reads = {name: getattr(store, name) for name in ("read_after", "read_before")}
+
+    def late(name: str) -> Any:
+        async def read(*given: Any) -> Any:
+            asked.set()
+            await may_answer.wait()
+            return await reads[name](*given)
+
+        return read
+
+    for name in reads:
+        monkeypatch.setattr(store, name, late(name))
+    async with house.http(group.token) as http:
+        paths = {"over HTTP": f"/api/threads/{group.thread}/messages?after=0", "unseen": "/api/unseen"}
+        if what in paths:
+            asking: Any = asyncio.create_task(http.get(paths[what]))
+        elif what == "check":
+            asking = asyncio.create_task(asker.ask("check"))
+        else:
+            where = {} if "before" in what else {"after": 0}
+            asking = asyncio.create_task(asker.ask("history", thread=group.thread, **where))
+        async with asyncio.timeout(5):
+            await asked.wait()
+        await group.remove()
+        await group.go_on()
+        may_answer.set()
+        answer = await asking
+
+    said = answer.text if what in paths else json.dumps([answer, *asker.heard])
+    assert "not for you" not in said
+    asker.cut()
