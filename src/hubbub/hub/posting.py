@@ -135,12 +135,22 @@ async def history(hub: Hub, caller: Caller, request: frames.HistoryGet) -> frame
         page = await hub.store.read_after(room.id, request.after, request.limit, frames.MAX_HISTORY_BYTES)
     else:
         page = await hub.store.read_before(room.id, request.before, request.limit, frames.MAX_HISTORY_BYTES)
+    await hub.room_for(caller, room.id, Need.READ)  # still, as the store may have taken its time
     reply = frames.History(thread=room.id, messages=page.messages, more=page.more)
     while len(reply.messages) > 1 and len(wire.encode(reply)) > MAX_FRAME_BYTES:  # escapes can take six bytes each
         half = len(reply.messages) // 2
         kept = reply.messages[:half] if request.after is not None else reply.messages[half:]
         reply = replace(reply, messages=kept, more=True)
     return reply
+
+
+async def _still_in(hub: Hub, caller: Caller, thread: str) -> bool:
+    """Are they in the thread now, whatever the store said before it was read?"""
+    try:
+        await hub.room_for(caller, thread, Need.READ)
+    except NotFound:
+        return False
+    return True
 
 
 async def unseen(hub: Hub, caller: Caller) -> AsyncIterator[list[Message]]:
@@ -152,6 +162,8 @@ async def unseen(hub: Hub, caller: Caller) -> AsyncIterator[list[Message]]:
         at, more = seen, thread.head > seen
         while more:
             page = await hub.store.read_after(thread.id, at, CHECK_PAGE, frames.MAX_HISTORY_BYTES)
+            if not await _still_in(hub, caller, thread.id):
+                break
             others = [message for message in page.messages if message.sender != name]
             if others:
                 yield others
@@ -175,6 +187,8 @@ async def peek(hub: Hub, caller: Caller, limit: int) -> dict[str, Any]:
         at, more = seen, thread.head > seen
         while more and len(found) <= limit:
             page = await hub.store.read_after(thread.id, at, CHECK_PAGE, frames.MAX_HISTORY_BYTES)
+            if not await _still_in(hub, caller, thread.id):
+                break
             found += [message for message in page.messages if message.sender != name]
             at, more = page.messages[-1].seq if page.messages else at, page.more
     return {"messages": found[:limit], "more": len(found) > limit}
