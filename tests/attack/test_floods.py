@@ -99,13 +99,15 @@ async def test_nobody_learns_who_has_an_account(house: House) -> None:
     await house.app.hub.gate.change(disabled, by="the test", disabled=True)
     took: dict[str, list[float]] = {}
     said = set()
-    await guess(house, fresh("warm"))
-    for _ in range(3):
-        for kind, name in (("known", known), ("disabled", disabled), ("tokens", tokens_only), ("nobody", fresh("no"))):
-            began = perf_counter()
-            answer = await guess(house, name)
-            took.setdefault(kind, []).append(perf_counter() - began)
-            said.add((answer.status_code, answer.text))
+    async with house.http() as http:
+        for turn in range(4):
+            no = fresh("no")
+            for kind, name in (("known", known), ("disabled", disabled), ("tokens", tokens_only), ("nobody", no)):
+                began = perf_counter()
+                answer = await http.post("/api/auth/login", json={"user": name, "password": "wrong wrong"})
+                if turn:  # the first ones open the connection and make the hash of nobody
+                    took.setdefault(kind, []).append(perf_counter() - began)
+                said.add((answer.status_code, answer.text))
 
     fast, *_, slow = sorted(median(times) for times in took.values())
 

@@ -239,7 +239,7 @@ async def test_a_member_made_a_reader_hears_but_can_say_nothing(house: House) ->
     await talker.close()
 
 
-@pytest.mark.parametrize("what", ["history", "history before", "check", "over HTTP", "unseen"])
+@pytest.mark.parametrize("what", ["history", "history before", "check", "backlog", "over HTTP", "unseen"])
 async def test_a_store_that_answers_late_tells_nothing_newer(
     house: House, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
@@ -268,6 +268,11 @@ async def test_a_store_that_answers_late_tells_nothing_newer(
             asking: Any = asyncio.create_task(http.get(paths[what]))
         elif what == "check":
             asking = asyncio.create_task(asker.ask("check"))
+        elif what == "backlog":
+            asker.cut()
+            asker = await house.connect("framed")
+            await asker.hello(token=group.token, resume={"threads": {group.thread: 0}})
+            asking = asyncio.create_task(hears_no_more(asker, group, 1))
         else:
             where = {} if "before" in what else {"after": 0}
             asking = asyncio.create_task(asker.ask("history", thread=group.thread, **where))
