@@ -55,3 +55,8 @@ async def opaque(house: House, name: str, scopes: Iterable[Scope] = (Scope.READ,
 
 def now() -> int:
     return int(time.time())
+
+
+def cookie(house: House, token: str) -> dict[str, str]:
+    """The header in which a browser shows it, by whichever name it knows the server."""
+    return {"cookie": f"hubbub={token}; hubbub_{house.port}={token}"}

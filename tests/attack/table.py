@@ -47,6 +47,7 @@ run.cancel                         mo                   mo
 ping                               grmoaxR              grmoaxR
 bye                                ngrmoaxRWv           ngrmoaxRWv
 hello                              ngrmoaxR             ngrmoaxR
+register                           g                    g
 """
 
 # route, and which of its forms                            closed        public        refused with (else 404)
@@ -91,6 +92,7 @@ GET /api/threads/{id}/events                               rmoR          rmoR
 
 OPEN = frozenset(
     {
+        "GET /api/auth",
         "POST /api/auth/guest",
         "POST /api/auth/register",
         "POST /api/auth/login",
@@ -102,6 +104,8 @@ OPEN = frozenset(
         "HEAD /readyz",
         "GET /",
         "HEAD /",
+        "GET /docs",
+        "HEAD /docs",
         "GET /assets/{name}",
         "GET /{name}",
         "GET /openapi.json",

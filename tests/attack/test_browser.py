@@ -14,6 +14,7 @@ from support.listeners import Refused
 from support.raw import HANDSHAKE, Response, Wire, request, ws_frame
 from support.server import House, fresh
 from tests.attack.people import PASSWORD, account, attacked, member
+from tests.attack.people import cookie as cookie_of
 from tests.attack.test_revocation import stock_server
 
 FRIEND = "https://chat.example.com"
@@ -89,7 +90,7 @@ async def test_ones_own_page_and_the_allowed_one_do(house: House) -> None:
 @pytest.mark.parametrize("who", ["a guest", "a cookie", "a bearer"])
 async def test_a_page_of_another_site_changes_nothing(house: House, who: str) -> None:
     name, token = await member(house)
-    shown = {"a cookie": {"cookie": f"hubbub={token}"}, "a bearer": {"authorization": f"Bearer {token}"}}.get(who, {})
+    shown = {"a cookie": cookie_of(house, token), "a bearer": {"authorization": f"Bearer {token}"}}.get(who, {})
     thread = (await house.app.hub.store.threads_of(name))[0][0].id
     host = f"localhost:{house.port}"
     writes = [
@@ -250,14 +251,14 @@ async def signed_in(house: House, http: httpx2.AsyncClient, **headers: str) -> t
 async def test_the_cookie_is_for_the_browser_alone(house: House, proxied: House) -> None:
     async with house.http() as http:
         _, kept = await signed_in(house, http)
-        assert kept["hubbub"]["httponly"]
-        assert kept["hubbub"]["samesite"] == "Strict"
-        assert kept["hubbub"]["path"] == "/"
-        assert not kept["hubbub"]["domain"]
-        assert not kept["hubbub"]["secure"]  # http would lose it
-        ended = SimpleCookie((await http.post("/api/auth/logout")).headers["set-cookie"])
-        assert ended["hubbub"].value == ""
-        assert ended["hubbub"]["max-age"] == "0"
+        mine = kept[f"hubbub_{house.port}"]  # a host has one jar for the servers on all its ports
+        assert mine["httponly"]
+        assert mine["samesite"] == "Strict"
+        assert mine["path"] == "/"
+        assert not mine["domain"]
+        assert not mine["secure"]  # http would lose it
+        [ended] = SimpleCookie((await http.post("/api/auth/logout")).headers["set-cookie"]).values()
+        assert (ended.key, ended.value, ended["max-age"]) == (mine.key, "", "0")
     async with proxied.http() as http:
         headers = {"x-forwarded-proto": "https", "x-forwarded-for": "192.0.2.60", "host": "chat.example.org"}
         _, kept = await signed_in(proxied, http, **headers)
@@ -267,15 +268,32 @@ async def test_the_cookie_is_for_the_browser_alone(house: House, proxied: House)
 async def test_a_guest_in_the_address_is_not_the_one_in_the_cookie(house: House) -> None:
     """Two tabs of one browser: one signed in, one a guest. Neither acts as the other."""
     name, token = await member(house)
-    cookie = {"cookie": f"hubbub={token}"}
+    other, _ = await member(house)
+    cookie = cookie_of(house, token)
     guest = fresh("guest")
     async with house.http() as http:
         assert (await http.get("/api/me", headers=cookie)).json()["user"] == name
         assert (await http.get("/api/me", params={"user": guest}, headers=cookie)).json()["user"] == guest
-        asked = await http.get("/api/me", params={"user": name}, headers=cookie)
-        assert asked.status_code == 401, "a name in the address is not proved by a cookie"
+        assert (await http.get("/api/me", params={"user": name}, headers=cookie)).json()["registered"]
+        asked = await http.get("/api/me", params={"user": other}, headers=cookie)
+        assert asked.status_code == 401, "a name in the address is not proved by the cookie of another"
     with pytest.raises(Refused):
-        await house.listen(user=name, headers=cookie)
+        await house.listen(user=other, headers=cookie)
+
+
+async def test_a_page_gets_no_hold_of_what_its_browser_keeps(house: House) -> None:
+    name, token = await member(house)
+    headers = cookie_of(house, token)
+    async with house.http() as http:
+        renewed = await http.post("/api/auth/refresh", headers=headers)
+    async with await Wire.open(house.port) as wire:
+        wire.send(request("GET", "/ws", {**HANDSHAKE, **headers}))
+        assert (await wire.response()).status == 101
+        wire.send(ws_frame(0x81, b'{"type":"hello"}'))
+        _, said = await wire.frame()
+
+    assert (renewed.status_code, "access_token" in renewed.json()) == (200, False)
+    assert (json.loads(said)["user"], json.loads(said)["token"]) == (name, "")
 
 
 async def test_no_credential_counts_in_an_address(house: House, closed_house: House) -> None:

@@ -98,7 +98,11 @@ async def live(house: House, canaries: Canaries) -> bytes:
         await post(http, "/api/auth/refresh", None, canaries.new("forged token"))
         await post(http, "/api/threads", {}, "hbt_" + canaries.new("forged device token"))
         said.append((await http.get("/api/me", params={"token": canaries.new("token in an address")})).content)
-        said.append((await http.get("/api/me", headers={"cookie": f"hubbub={canaries.new('cookie')}"})).content)
+        said.append(
+            (
+                await http.get("/api/me", headers={"cookie": f"hubbub_{http.base_url.port}={canaries.new('cookie')}"})
+            ).content
+        )
         said.append((await http.get(f"/{canaries.new('path')}", headers={"authorization": "Basic x"})).content[:0])
         text = canaries.new("text")
         assert (await post(http, "/api/threads/lobby/messages", {"text": text}, token)).status_code == 201

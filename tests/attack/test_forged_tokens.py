@@ -18,6 +18,7 @@ from support.raw import HANDSHAKE, Wire, request, ws_frame
 from support.server import House
 from support.talkers import TALKERS
 from tests.attack.people import attacked, member, now, opaque, signed
+from tests.attack.people import cookie as cookie_of
 
 KEY = "an attack knows this key, which is 45 bytes long"
 OTHER_KEY = "somebody else's key, of another installation 1"
@@ -143,7 +144,7 @@ FORGED: dict[str, Callable[[str], str]] = {
 
 async def refused_everywhere(house: House, token: str) -> None:
     """REST, event streams, an upgrade that shows it in a header or a cookie, and `hello` on every transport."""
-    bearer, cookie = {"authorization": f"Bearer {token}"}, {"cookie": f"hubbub={token}"}
+    bearer, cookie = {"authorization": f"Bearer {token}"}, cookie_of(house, token)
     async with house.http() as http:
         for headers in (bearer, cookie):
             for path in ("/api/me", "/api/threads"):

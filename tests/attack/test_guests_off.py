@@ -67,6 +67,7 @@ async def test_no_verb_answers_a_stranger(closed_house: House, kind: str) -> Non
         "assistant": "openai",
         "run": "r",
         "text": "t",
+        "password": "12345678",
     }
     async with await closed_house.connect(kind) as talker:
         for hello in ({}, {"user": fresh("somebody")}, {"user": "visitor"}):

@@ -149,9 +149,13 @@ async def test_writing_to_a_look_alike_gives_nobody_that_name(house: House, vict
     _, token = await member(house)
     async with house.http(token) as http:
         for alike in ("Normal.Joe-l", "N0rmal.Joe-1"):
-            await http.post("/api/messages", json={"to": alike, "text": "hello"})
-            thread = (await http.post("/api/threads", json={"members": [alike]})).json()["id"]
-            await http.put(f"/api/threads/{thread}/members/{alike}")
+            thread = (await http.post("/api/threads", json={})).json()["id"]
+            for asked in (
+                http.post("/api/messages", json={"to": alike, "text": "hello"}),
+                http.post("/api/threads", json={"members": [alike]}),
+                http.put(f"/api/threads/{thread}/members/{alike}"),
+            ):
+                assert (await asked).json()["code"] == "name_taken"
         for bad in REFUSED_AT_ALL.values():
             assert (await http.post("/api/messages", json={"to": bad, "text": "t"})).status_code in (400, 404), bad
             assert (await http.post("/api/threads", json={"members": [bad]})).status_code in (400, 404), bad

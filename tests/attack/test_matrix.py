@@ -114,7 +114,7 @@ async def test_on_a_live_connection(cast: Cast, kind: str, letter: str) -> None:
     wrong = []
     talker = await introduced(cast, kind, one)
     for row in VERBS:
-        if row.what in ("hello", "bye"):
+        if row.what in ("hello", "bye", "register"):
             continue
         for public in (False, True):
             thread = await cast.thread(one, public=public)
@@ -122,7 +122,13 @@ async def test_on_a_live_connection(cast: Cast, kind: str, letter: str) -> None:
             cells[kind] += 1
             if got not in (right := expected(row, letter, public)):
                 wrong.append((row.what, row.form, "public" if public else "closed", got, right))
-    # A bye is nobody's to refuse, and a hello is answered by who one is.
+    # Whose name is their own already has nothing to register. A bye is nobody's to refuse, and a hello is answered by
+    # who one is.
+    if letter != "g":
+        reply = await talker.ask("register", password="12345678")
+        refused = "hello_required" if letter in "nWv" else "unauthorized" if letter == "R" else "name_taken"
+        assert reply["code"] == refused, reply
+        cells[kind] += 1
     await talker.send("bye")
     with pytest.raises(Over):
         await talker.take("there is no such type")

@@ -55,7 +55,7 @@ async def revoke_in_the_store(house: House, name: str, token: str) -> None:
 
 async def sign_out_in_the_store(house: House, name: str, token: str) -> None:
     claims = house.app.hub.gate.auth.read(token)
-    await house.app.hub.store.accounts.sign_out(claims.id, claims.expires, now())
+    await house.app.hub.store.accounts.sign_out(claims.sign_in, claims.expires, now())
 
 
 Revoke = Callable[[House, str, str], Awaitable[None]]
@@ -331,8 +331,7 @@ async def test_a_signed_token_of_a_caller_with_less_rights_gives_no_more(house: 
     talker = await house.connect("text")
     welcome = await talker.hello(token=device)
 
-    async with house.http(welcome["token"]) as http:
-        assert (await http.get("/api/me")).status_code == 401  # a token is no way to another that never ends
+    assert welcome["token"] == device  # it is no way to another that never ends
     async with house.http(device) as http:
         assert (await http.post("/api/auth/refresh")).status_code == 400
         assert (await http.post("/api/tokens", json={})).status_code == 401

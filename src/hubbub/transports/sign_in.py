@@ -180,8 +180,8 @@ async def logout(request: Request, hub: HubIn, caller: Caller) -> Response:
 
 @router.post("/auth/refresh", summary="A new token, before the old one expires")
 async def refresh(request: Request, hub: HubIn, caller: Caller) -> Response:
-    if caller.token:
-        raise BadRequest("Only a signed token can be exchanged for a new one.")
+    if caller.token or caller.expires is None:
+        raise BadRequest("Only a signed token can be exchanged for a new one; show it.")
     return _signed_in(request, hub, caller, keep=caller.by_cookie)
 
 
