@@ -167,7 +167,6 @@ async def test_no_secret_is_found_where_it_does_not_belong(tmp_path: Path) -> No
             assert not kept.found_in(path.read_bytes()), path.name
 
 
-@pytest.mark.xfail(reason="line mode does not ask for a password yet, and takes what follows for a name", strict=False)
 async def test_a_password_typed_in_line_mode_is_kept_nowhere(tmp_path: Path) -> None:
     canaries, home, name = Canaries(), tmp_path / "home", fresh("member")
     async with running(home, {"HUBBUB_LOG_LEVEL": "debug"}) as server:

@@ -82,7 +82,9 @@ async def test_no_verb_answers_a_stranger(closed_house: House, kind: str) -> Non
 async def test_no_door_lets_a_stranger_in(closed_house: House) -> None:
     async with await closed_house.nc() as person:
         person.type(fresh("somebody"))
-        await person.sees("Guests are not allowed here")
+        await person.sees("Password for somebody")
+        person.type("a guess")
+        await person.sees("The name or the password is wrong.")
         person.type("#lobby: hello")
         person.type("!history #lobby")
         person.type("!who")

@@ -8,7 +8,6 @@ from time import perf_counter
 
 import pytest
 
-from hubbub.transports import http
 from support.raw import HANDSHAKE, Wire, request, ws_frame
 from support.server import House, fresh
 from tests.attack.people import attacked
@@ -20,11 +19,9 @@ LATE_S = LIMIT_S + 2.0
 
 @pytest.fixture(scope="module")
 async def house(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
-    limits = {"hello_s": LIMIT_S, "name_s": LIMIT_S, "frame_s": LIMIT_S}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(http, "HEAD_S", LIMIT_S)  # which nobody may set
-        async with attacked(tmp_path_factory.mktemp("home"), store="memory", **limits) as house:
-            yield house
+    limits = dict.fromkeys(("hello_s", "name_s", "head_s", "frame_s"), LIMIT_S)
+    async with attacked(tmp_path_factory.mktemp("home"), store="memory", **limits) as house:
+        yield house
 
 
 async def closed_while_trickling(wire: Wire, piece: Callable[[], bytes]) -> tuple[float, bytes]:

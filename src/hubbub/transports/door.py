@@ -97,7 +97,11 @@ class SocketDoor(asyncio.Protocol):
                 self.transport.write_eof()
         else:  # encrypted: this writes everything, says that it is the end, and waits for the other side to say so, too
             self.transport.close()
-        asyncio.get_running_loop().call_later(LINGER_S, self.transport.abort)
+        asyncio.get_running_loop().call_later(LINGER_S, self.cut)
+
+    def cut(self) -> None:
+        """That was long enough."""
+        self.transport.abort()
 
     def eof_received(self) -> bool:
         """The client has said all it will. What it asked for is still answered, then the connection closes."""

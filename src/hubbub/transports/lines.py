@@ -13,6 +13,8 @@ import asyncio
 import contextlib
 import math
 import re
+import socket
+import struct
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -334,6 +336,14 @@ class LineDoor(SocketDoor):
         for thread, seq in self._screen.take_printed().items():
             with contextlib.suppress(NotFound):  # they were removed from it meanwhile
                 await self._hub.store.see(thread, self.session.name, seq)
+
+    def cut(self) -> None:
+        """Some kinds of `nc` stay after the end until something is typed, but not after a reset."""
+        sock = self.transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):  # it is gone already
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        super().cut()
 
     def end(self, code: str, reason: str) -> None:
         unread = self.unsent() > 0
