@@ -80,7 +80,8 @@ async def test_readers_that_stop_slow_nobody_down_cost_little_and_are_closed_wit
             cost_kb, left_kb = (peak - memory) / stopped, (own_kb(server.pid) - memory) / stopped
             print(
                 f"{stopped} stopped, {live} live: closed after {closed_s:.1f} s, {cost_kb:.0f} KiB each at the peak "
-                f"and {left_kb:.0f} after; {share:.0%} of the delays under {before * 1000:.1f} ms before, {beside * 1000:.1f} ms beside them"
+                f"and {left_kb:.0f} after; {share:.0%} of the delays under {before * 1000:.1f} ms before, "
+                f"{beside * 1000:.1f} ms beside them"
             )
             assert closed_s < 30
             assert cost_kb < 1024
