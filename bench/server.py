@@ -27,6 +27,7 @@ class ToldEngine:
 
     name = "told"
     batch = 1
+    at_once = 8
 
     def __init__(self) -> None:
         self.asked: asyncio.Queue[str] = asyncio.Queue()

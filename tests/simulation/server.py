@@ -94,6 +94,7 @@ class Scribe:
 
     name = "scribe"
     batch = 4
+    at_once = 8
 
     def __init__(self, chance: Random, written: dict[str, list[str]]) -> None:
         self._chance = chance

@@ -243,6 +243,20 @@ class Bus(Protocol):
         """The run has its message; drop what is kept of it, in the queue too."""
 
 
+class EngineFailure(Exception):
+    """An engine could not go on. The sentence is for the people in the thread."""
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What an answer has cost, in the model's tokens."""
+
+    prompt: int
+    completion: int
+
+
+Piece = str | Usage | EngineFailure
+
+
 class Engine(Protocol):
     """Writes answers."""
 
@@ -250,15 +264,15 @@ class Engine(Protocol):
     """Shown with every answer, as `metadata.model`."""
 
     batch: int
-    """How many prompts it takes at once."""
+    """How many prompts it takes in one call."""
 
-    def answer(self, prompts: Sequence[Prompt]) -> AsyncIterator[tuple[int, str]]:
+    at_once: int
+    """How many calls it serves at the same time."""
+
+    def answer(self, prompts: Sequence[Prompt]) -> AsyncIterator[tuple[int, Piece]]:
         """Yield (index of the prompt, piece of its answer) as pieces are written.
 
-        An empty piece ends that answer while the others go on; so does the end of the iteration, for all.
-        Raises EngineFailure: nothing more will come, for those that have not ended.
+        An empty piece ends that answer while the others go on; so does the end of the iteration, for all. A Usage may
+        come before the end. An EngineFailure that is yielded ends that answer alone; raised, it ends all that have not
+        ended. Closing the iterator stops whatever is still being written.
         """
-
-
-class EngineFailure(Exception):
-    """An engine could not go on. The sentence is for the people in the thread."""

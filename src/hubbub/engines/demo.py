@@ -52,6 +52,7 @@ class DemoEngine:
 
     name = "demo"
     batch = 4
+    at_once = 8
 
     def __init__(self, word_s: float = 0.03, first_s: float = 0.0) -> None:
         self.word_s = word_s

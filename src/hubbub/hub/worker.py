@@ -20,21 +20,16 @@ log = structlog.get_logger("hubbub.worker")
 WINDOW_S = 0.025
 """How long the oldest task may wait for batch-mates."""
 
-BATCHES = 8
-"""Batches written at the same time."""
-
 
 class Worker:
     """Run `work` as a task; cancel it to stop."""
 
-    def __init__(
-        self, bus: Bus, engine: Engine, *, batch: int = 4, window_s: float = WINDOW_S, batches: int = BATCHES
-    ) -> None:
+    def __init__(self, bus: Bus, engine: Engine, *, batch: int = 4, window_s: float = WINDOW_S) -> None:
         self._bus = bus
         self._engine = engine
         self._batch = min(batch, engine.batch)
         self._window_s = window_s
-        self._free = asyncio.Semaphore(batches)
+        self._free = asyncio.Semaphore(engine.at_once)
 
     async def work(self) -> None:
         """Answer until cancelled."""
@@ -53,7 +48,10 @@ class Worker:
                 self._shout(answer.lease, RunStarted, {})
             pieces = self._engine.answer([lease.task.prompt for lease in leases])
             async for index, piece in pieces:
-                await self._write(answers[index], piece)
+                if isinstance(piece, EngineFailure):
+                    await self._fail(answers[index], str(piece))
+                elif isinstance(piece, str):
+                    await self._write(answers[index], piece)
                 if all(answer.over for answer in answers):
                     break
         except EngineFailure as failure:
@@ -69,6 +67,11 @@ class Worker:
         for answer in answers:
             if not answer.over:
                 await self._bus.done(answer.lease, state, error)
+
+    async def _fail(self, answer: _Answer, error: str) -> None:
+        if not answer.over:
+            answer.over = True
+            await self._bus.done(answer.lease, RunState.FAILED, error)
 
     async def _write(self, answer: _Answer, piece: str) -> None:
         if answer.over:
