@@ -24,6 +24,8 @@ from hubbub.core.nouns import stamp
 
 T = TypeVar("T")
 
+log = structlog.get_logger("hubbub.process")
+
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run `main` on the fastest loop there is."""
@@ -81,22 +83,29 @@ def prepare_home(home: Path) -> None:
 
 def audit_log(directory: Path, *, rotates: bool = True) -> Callable[..., None]:
     """Keeps a record in `audit.log` there, a JSON object a line, for its owner only: five files of 10 MiB at most. Of
-    several processes one alone may be who `rotates`."""
+    several processes one alone may be who `rotates`. What cannot be written there is written to the log instead:
+    nobody is to be kept out by a full disk."""
     handler: logging.Handler | None = None
     size = 10 << 20 if rotates else 0
 
     def note(event: str, /, **details: str | None) -> None:
         nonlocal handler
-        if handler is None:
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            handler = _PrivateFile(directory / "audit.log", maxBytes=size, backupCount=4, encoding="utf-8")
-        said = {"time": stamp(time.time()), "event": event, **{key: text for key, text in details.items() if text}}
-        handler.handle(logging.makeLogRecord({"msg": json.dumps(said)}))
+        said = {"event": event, **{key: text for key, text in details.items() if text}}
+        try:
+            if handler is None:
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                handler = _PrivateFile(directory / "audit.log", maxBytes=size, backupCount=4, encoding="utf-8")
+            handler.handle(logging.makeLogRecord({"msg": json.dumps({"time": stamp(time.time()), **said})}))
+        except OSError as failure:
+            log.error("audit_not_written", reason=failure.strerror, said=json.dumps(said))
 
     return note
 
 
 class _PrivateFile(logging.handlers.RotatingFileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 -- the library's name
+        raise
+
     def _open(self) -> TextIOWrapper:
         return open(self.baseFilename, "a", encoding="utf-8", opener=lambda path, how: os.open(path, how, 0o600))
 
