@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hubbub.core.errors import BadRequest, NameTaken, NotFound
-from hubbub.core.nouns import Account, Membership, Role, Scope, Thread, Token
-from hubbub.core.ports import Store
+from hubbub.core.nouns import Account, Kind, Member, Membership, Message, Role, Scope, Thread, Token
+from hubbub.core.ports import Asker, Store
 from hubbub.stores import sqlite_file
 from hubbub.stores.sqlite import SqliteStore
 from tests.contracts.words import draft, log, open_thread
@@ -222,26 +222,85 @@ async def test_the_last_owner_stays_one(store: Store) -> None:
     assert await log(store) == []
 
 
-async def test_an_heir_owns_the_thread_once_nobody_else_does(store: Store) -> None:
+async def test_when_the_last_owner_goes_whoever_may_write_and_came_first_owns_the_thread(store: Store) -> None:
+    await owned(store, "reader", "openai", "bob", "carol")
+    await store.add_member(Member(name="openai", kind=Kind.ASSISTANT))
+    await store.set_role("garden", "reader", Role.READER, None)
+    await store.set_role("garden", "carol", Role.OWNER, None)
+
+    await store.leave("garden", "alice", None)
+    assert (await roles(store))["bob"] == "member"  # carol is one yet
+    await store.leave("garden", "carol", None)
+    assert await roles(store) == {"reader": "reader", "openai": "member", "bob": "owner"}
+    await store.leave("garden", "bob", None)
+    assert await roles(store) == {"reader": "owner", "openai": "member"}
+    await store.leave("garden", "reader", None)
+    assert await roles(store) == {"openai": "member"}
+
+
+async def test_a_thread_nobody_owned_is_given_to_nobody(store: Store) -> None:
+    await open_thread(store, "alice", "bob")
+
+    await store.leave("garden", "alice", None)
+
+    assert await roles(store) == {"bob": "member"}
+
+
+async def test_two_owners_who_leave_in_one_turn_leave_an_owner_behind(store: Store) -> None:
     await owned(store, "bob", "carol")
     await store.set_role("garden", "bob", Role.OWNER, None)
 
-    await store.leave("garden", "alice", None, "carol")
-    assert await roles(store) == {"bob": "owner", "carol": "member"}
-    await store.leave("garden", "bob", None, "nobody who is in")
-    assert await roles(store) == {"carol": "member"}
-    await store.join(Membership(thread="garden", member="dave"), None)
-    await store.leave("garden", "dave", None, "carol")
+    await asyncio.gather(store.leave("garden", "alice", None), store.leave("garden", "bob", None))
+
     assert await roles(store) == {"carol": "owner"}
 
 
-async def test_who_comes_back_has_the_role_they_come_back_with(store: Store) -> None:
-    await open_thread(store, "alice", "bob")
+async def test_who_was_made_a_reader_is_one_again_after_leaving_until_somebody_says_otherwise(store: Store) -> None:
+    await owned(store, "bob")
     await store.set_role("garden", "bob", Role.READER, None)
+    for _ in range(2):
+        await store.leave("garden", "bob", None)
+        await store.join(Membership(thread="garden", member="bob"), None)
+        assert await store.role("garden", "bob") is Role.READER
+
+    await store.set_role("garden", "bob", Role.MEMBER, None)
     await store.leave("garden", "bob", None)
     await store.join(Membership(thread="garden", member="bob"), None)
 
-    assert (await roles(store))["bob"] == "member"
+    assert await store.role("garden", "bob") is Role.MEMBER
+    assert await store.role("garden", "nobody") is None
+    assert await store.role("nowhere", "bob") is None
+
+
+OWN = frozenset({Role.OWNER})
+WRITE = frozenset({Role.OWNER, Role.MEMBER})
+
+
+async def test_whoever_loses_a_right_in_the_same_turn_has_lost_it(store: Store) -> None:
+    """What was asked for behind a removal or a demotion is judged by what that has left."""
+    await owned(store, "bob", "eve")
+    await store.set_role("garden", "bob", Role.OWNER, None)
+    bob = Asker("bob", OWN)
+
+    async def said(by: str) -> Message:
+        return await store.append(draft("hello", by), WRITE)
+
+    outcomes = await asyncio.gather(
+        store.set_role("garden", "bob", Role.READER, None, Asker("alice", OWN)),
+        store.set_role("garden", "bob", Role.OWNER, None, bob),
+        store.leave("garden", "alice", None, bob),
+        store.join(Membership(thread="garden", member="dave"), None, Asker("bob", WRITE)),
+        said("bob"),
+        store.leave("garden", "eve", None, Asker("alice", OWN)),
+        store.join(Membership(thread="garden", member="eve"), None, Asker("eve", WRITE)),
+        said("eve"),
+        said("alice"),
+        return_exceptions=True,
+    )
+
+    assert [type(one) for one in outcomes if not isinstance(one, Message | None)] == [NotFound] * 6
+    assert await roles(store) == {"alice": "owner", "bob": "reader"}
+    assert [message.sender for message in await log(store)] == ["alice"]
 
 
 async def test_threads_from_before_there_were_roles_belong_to_whoever_made_them(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from asyncio import Future
 
 from hubbub.buses.local import LocalBus
 from hubbub.core import frames
-from hubbub.core.nouns import Draft, Message
+from hubbub.core.nouns import Draft, Message, Role
 from hubbub.hub import hub as hub_module
 from hubbub.stores.memory import MemoryStore
 from tests.hub.crowd import Client, open_hub, quiet
@@ -20,12 +20,12 @@ class HoldingStore(MemoryStore):
         super().__init__()
         self.release = asyncio.Event()
 
-    def append(self, draft: Draft) -> Future[Message]:
-        return asyncio.ensure_future(self._append_later(draft))
+    def append(self, draft: Draft, roles: frozenset[Role] | None = None) -> Future[Message]:
+        return asyncio.ensure_future(self._append_later(draft, roles))
 
-    async def _append_later(self, draft: Draft) -> Message:
+    async def _append_later(self, draft: Draft, roles: frozenset[Role] | None) -> Message:
         await self.release.wait()
-        return await super().append(draft)
+        return await super().append(draft, roles)
 
 
 async def test_a_send_that_is_being_stored_is_acknowledged_before_the_goodbye() -> None:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from hubbub.core.errors import Problem, StorageFull, Unavailable
 from hubbub.core.nouns import Draft, Member, Membership, Message, Role, Run, RunState, Thread
-from hubbub.core.ports import Page
+from hubbub.core.ports import Asker, Page
 from hubbub.stores.memory import MemoryStore, _Log
 from simulation.clock import VirtualLoop
 
@@ -28,9 +28,9 @@ class Log(MemoryStore):
         super().__init__()
         self.told: Callable[[Message], None] = lambda message: None
 
-    def _append(self, draft: Draft) -> Message:
+    def _append(self, draft: Draft, roles: frozenset[Role] | None = None) -> Message:
         before = len(self._logs[draft.thread].messages) if draft.thread in self._logs else 0
-        message = super()._append(draft)
+        message = super()._append(draft, roles)
         if message.seq > before:
             self.told(message)
         return message
@@ -45,6 +45,7 @@ class Log(MemoryStore):
         for id, log in self._logs.items():
             copy._logs[id] = kept = _Log(log.thread)
             kept.messages, kept.seen, kept.roles = list(log.messages), dict(log.seen), dict(log.roles)
+            kept.readers = set(log.readers)
         return copy
 
     def messages(self) -> dict[str, list[Message]]:
@@ -199,8 +200,8 @@ class DiskStore:
         if self._scheduled:
             self._begin()
 
-    def append(self, draft: Draft) -> asyncio.Future[Message]:
-        return self._write(lambda log: log.append(draft).result())
+    def append(self, draft: Draft, roles: frozenset[Role] | None = None) -> asyncio.Future[Message]:
+        return self._write(lambda log: log.append(draft, roles).result())
 
     async def add_member(self, member: Member, joins: Sequence[tuple[str, int | None]] = ()) -> Member:
         return await self._write(lambda log: now(log.add_member(member, joins)))
@@ -214,14 +215,16 @@ class DiskStore:
     async def delete_thread(self, id: str) -> None:
         await self._write(lambda log: now(log.delete_thread(id)))
 
-    async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
-        return await self._write(lambda log: now(log.join(membership, notice)))
+    async def join(self, membership: Membership, notice: Draft | None, by: Asker | None = None) -> Message | None:
+        return await self._write(lambda log: now(log.join(membership, notice, by)))
 
-    async def leave(self, thread: str, member: str, notice: Draft | None, heir: str | None = None) -> Message | None:
-        return await self._write(lambda log: now(log.leave(thread, member, notice, heir)))
+    async def leave(self, thread: str, member: str, notice: Draft | None, by: Asker | None = None) -> Message | None:
+        return await self._write(lambda log: now(log.leave(thread, member, notice, by)))
 
-    async def set_role(self, thread: str, member: str, role: Role, notice: Draft | None) -> Message | None:
-        return await self._write(lambda log: now(log.set_role(thread, member, role, notice)))
+    async def set_role(
+        self, thread: str, member: str, role: Role, notice: Draft | None, by: Asker | None = None
+    ) -> Message | None:
+        return await self._write(lambda log: now(log.set_role(thread, member, role, notice, by)))
 
     async def see(self, thread: str, member: str, seq: int) -> int:
         return await self._write(lambda log: now(log.see(thread, member, seq)))
@@ -283,6 +286,9 @@ class DiskStore:
 
     async def public_threads(self) -> list[Thread]:
         return await self._read(lambda log: log.public_threads())
+
+    async def role(self, thread: str, member: str) -> Role | None:
+        return await self._read(lambda log: log.role(thread, member))
 
     async def memberships(self, thread: str) -> list[Membership]:
         return await self._read(lambda log: log.memberships(thread))

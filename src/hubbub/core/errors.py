@@ -41,6 +41,7 @@ OUTSIDE: dict[str, Outside] = {
 }
 
 
+NOT_HERE = "There is no such thread here."
 LAST_OWNER = "A thread has an owner; make somebody else one first."
 
 

@@ -37,6 +37,13 @@ class Page(msgspec.Struct, frozen=True):
     more: bool
 
 
+class Asker(msgspec.Struct, frozen=True):
+    """Who wants to change who is in a thread, and the roles that takes: they may have lost theirs meanwhile."""
+
+    name: str
+    roles: frozenset[Role]
+
+
 class Event(msgspec.Struct, frozen=True):
     """What the bus carries: a frame for everyone who hears `thread`."""
 
@@ -81,12 +88,13 @@ class Store(Protocol):
 
     # Messages
 
-    def append(self, draft: Draft) -> Future[Message]:
+    def append(self, draft: Draft, roles: frozenset[Role] | None = None) -> Future[Message]:
         """Store a message and number it; drafts of one thread are numbered in the order of the calls.
 
         Numbers start at 1, without holes, per thread. A second call with the same sender and key stores nothing
         and returns the first message; with another body it raises KeyConflict. When the sender had seen
-        everything before this message, it counts as seen by them too. Raises NotFound: the thread does not exist.
+        everything before this message, it counts as seen by them too. Raises NotFound: the thread does not exist, or
+        the sender has none of `roles` in it at that moment.
         """
 
     async def read_after(self, thread: str, after: int, limit: int, max_bytes: int) -> Page:
@@ -139,17 +147,24 @@ class Store(Protocol):
     async def memberships(self, thread: str) -> list[Membership]:
         """Who is in the thread, in the order of joining."""
 
-    async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
-        """Add a member, and in the same transaction post `notice`. `seen` below 0 means the head before it. Nothing
-        happens, and None is returned, when they are in already. Raises NotFound."""
+    async def role(self, thread: str, member: str) -> Role | None:
+        """What a member may do there; None when they are not in."""
 
-    async def leave(self, thread: str, member: str, notice: Draft | None, heir: str | None = None) -> Message | None:
-        """Remove a member and post `notice` in the same transaction. None when they were not in. `heir`, if they are
-        still in, owns the thread from then on when nobody else does."""
+    async def join(self, membership: Membership, notice: Draft | None, by: Asker | None = None) -> Message | None:
+        """Add a member, and in the same transaction post `notice`. `seen` below 0 means the head before it; whoever was
+        made a reader and left is one again. Nothing happens, and None is returned, when they are in already. Raises
+        NotFound: there is no such thread, or the one who asks has none of the roles it takes at that moment."""
 
-    async def set_role(self, thread: str, member: str, role: Role, notice: Draft | None) -> Message | None:
+    async def leave(self, thread: str, member: str, notice: Draft | None, by: Asker | None = None) -> Message | None:
+        """Remove a member and post `notice` in the same transaction. None when they were not in. When the last owner
+        goes, whoever may write and has been in longest owns the thread, or else whoever may read; no assistant. Raises
+        NotFound, as `join`."""
+
+    async def set_role(
+        self, thread: str, member: str, role: Role, notice: Draft | None, by: Asker | None = None
+    ) -> Message | None:
         """Change what a member may do, and post `notice` in the same transaction. None when they were not in or had
-        that role already. Raises BadRequest: a thread has an owner."""
+        that role already. Raises NotFound, as `join`; BadRequest: a thread has an owner."""
 
     async def see(self, thread: str, member: str, seq: int) -> int:
         """Move the member's mark forward to `seq`, at most to the head; never back. The mark as it is then."""

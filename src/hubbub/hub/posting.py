@@ -91,7 +91,7 @@ def post(hub: Hub, room: Room, caller: Caller, request: frames.MessageSend) -> F
         reply_to=request.reply_to,
         key=request.key,
     )
-    posted = hub.store.append(draft)
+    posted = hub.store.append(draft, Need.WRITE.roles)
     posted.add_done_callback(partial(_committed, hub))
     return posted
 

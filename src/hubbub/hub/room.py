@@ -306,10 +306,6 @@ class Room:
         self.offline.pop(name, None)
         self.assistants.pop(name, None)
 
-    def owns_alone(self, name: str) -> bool:
-        """Is this the one owner of the thread?"""
-        return [one for one, role in self.members.items() if role is Role.OWNER] == [name]
-
     def destination(self, sender: str) -> str:
         """Where a message goes: the other one in a private thread, else the thread."""
         if self.thread.private:

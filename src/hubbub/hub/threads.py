@@ -14,6 +14,7 @@ from hubbub.core.errors import BadRequest, NotFound, Unavailable
 from hubbub.core.forms import Shout
 from hubbub.core.lines import clean_output
 from hubbub.core.nouns import LOBBY, Draft, Membership, Role, Thread, new_id
+from hubbub.core.ports import Asker
 from hubbub.hub import access
 from hubbub.hub.access import Caller, Need
 from hubbub.hub.room import Room, bounded
@@ -39,8 +40,10 @@ async def create(hub: Hub, caller: Caller, request: frames.ThreadCreate) -> fram
 
 async def join(hub: Hub, caller: Caller, request: frames.ThreadJoin) -> frames.ThreadFrame:
     """Become a member of a public thread."""
+    hub.people.require_pace(caller.name)
     room = await hub.room_for(caller, request.thread, Need.ENTER)
-    return await _enter(hub, room, caller.name, caller.name, "joined", f"{caller.name} joined.")
+    notice = _notice(hub, room, caller.name, caller.name, "joined", f"{caller.name} joined.")
+    return await _enter(hub, room, caller.name, Membership(thread=room.id, member=caller.name, seen=-1), notice)
 
 
 async def add(hub: Hub, caller: Caller, request: frames.ThreadAdd, seen: int = -1) -> frames.ThreadFrame:
@@ -48,17 +51,20 @@ async def add(hub: Hub, caller: Caller, request: frames.ThreadAdd, seen: int = -
     room = await hub.room_for(caller, request.thread, Need.WRITE)
     _not_private(room)
     member = (await hub.addressee(request.member)).name
-    return await _enter(hub, room, caller.name, member, "added", f"{caller.name} added {member}.", seen)
+    notice = _notice(hub, room, caller.name, member, "added", f"{caller.name} added {member}.")
+    entering = Membership(thread=room.id, member=member, seen=seen)
+    return await _enter(hub, room, caller.name, entering, notice, _asker(caller, Need.WRITE))
 
 
 async def _enter(
-    hub: Hub, room: Room, by: str, member: str, event: str, text: str, seen: int = -1
+    hub: Hub, room: Room, by: str, entering: Membership, notice: Draft, asker: Asker | None = None
 ) -> frames.ThreadFrame:
-    notice = _notice(hub, room, by, member, event, text)
     with _in_doubt(hub, room):
-        message = await hub.store.join(Membership(thread=room.id, member=member, seen=seen), notice)
+        message = await hub.store.join(entering, notice, asker)
     if message is not None:
-        hub.entered(room, member, message.seq - 1)
+        role = await hub.store.role(room.id, entering.member)  # readers stay readers
+        if role is not None:
+            hub.entered(room, entering.member, message.seq - 1, role)
         hub.posted(message)
         changed(hub, room)
     return frames.ThreadFrame(thread=room.view(await _seen(hub, room, by)))
@@ -75,9 +81,10 @@ def _in_doubt(hub: Hub, room: Room) -> Iterator[None]:
 
 
 async def leave(hub: Hub, caller: Caller, request: frames.ThreadLeave) -> frames.ThreadFrame:
-    """Stop being a member. When nobody owns the thread then, whoever has been in it longest does."""
+    """Stop being a member. When nobody owns the thread then, one of the others does."""
     room = await hub.room_for(caller, request.thread, Need.LEAVE)
-    return await _depart(hub, room, caller.name, caller.name, "left", f"{caller.name} left.")
+    notice = _notice(hub, room, caller.name, caller.name, "left", f"{caller.name} left.")
+    return await _depart(hub, room, caller.name, notice)
 
 
 async def remove(hub: Hub, caller: Caller, request: frames.ThreadRemove) -> frames.ThreadFrame:
@@ -88,8 +95,10 @@ async def remove(hub: Hub, caller: Caller, request: frames.ThreadRemove) -> fram
     room = await hub.room_for(caller, request.thread, Need.OWN)
     if known is None or known.name not in room.members:
         raise NotFound(f"'{request.member}' is not in this thread.")
+    notice = _notice(hub, room, caller.name, known.name, "removed", f"{caller.name} removed {known.name}.")
+    changed = await _depart(hub, room, known.name, notice, _owner(caller, room))
     hub.gate.audit("member_removed", user=known.name, by=caller.name, thread=room.id)
-    return await _depart(hub, room, caller.name, known.name, "removed", f"{caller.name} removed {known.name}.")
+    return changed
 
 
 async def set_role(hub: Hub, caller: Caller, request: frames.ThreadRole) -> frames.ThreadFrame:
@@ -102,7 +111,7 @@ async def set_role(hub: Hub, caller: Caller, request: frames.ThreadRole) -> fram
     role = request.role
     notice = _notice(hub, room, caller.name, known.name, "role", f"{caller.name} made {known.name} {_a(role)}.", role)
     with _in_doubt(hub, room):
-        message = await hub.store.set_role(room.id, known.name, role, notice)
+        message = await hub.store.set_role(room.id, known.name, role, notice, _owner(caller, room))
     if message is not None:
         hub.entered(room, known.name, role=role)
         hub.posted(message)
@@ -115,24 +124,28 @@ def _a(role: Role) -> str:
     return f"{'an' if role is Role.OWNER else 'a'} {role}"
 
 
-async def _depart(hub: Hub, room: Room, by: str, member: str, event: str, text: str) -> frames.ThreadFrame:
+async def _depart(hub: Hub, room: Room, member: str, notice: Draft, asker: Asker | None = None) -> frames.ThreadFrame:
     _not_private(room)
-    heir = _heir(hub, room, member) if room.owns_alone(member) else None
+    owner = room.members.get(member) is Role.OWNER
     with _in_doubt(hub, room):
-        message = await hub.store.leave(room.id, member, _notice(hub, room, by, member, event, text), heir)
+        message = await hub.store.leave(room.id, member, notice, asker)
     if message is not None:
         hub.departed(room, member)
-        if heir in room.members:
-            hub.entered(room, heir, role=Role.OWNER)
         hub.posted(message)
+        if owner:
+            await hub.recheck(room)  # the store has given it to somebody else
         changed(hub, room)
     return frames.ThreadFrame(thread=room.view())
 
 
-def _heir(hub: Hub, room: Room, leaving: str) -> str | None:
-    """Who owns the thread when its one owner leaves: of those who may write, or else who may read, the first."""
-    others = [name for name in room.members if name != leaving and name not in room.assistants]
-    return next((name for name in others if room.members[name] is Role.MEMBER), others[0] if others else None)
+def _asker(caller: Caller, need: Need) -> Asker:
+    assert need.roles is not None
+    return Asker(caller.name, need.roles)
+
+
+def _owner(caller: Caller, room: Room) -> Asker | None:
+    """Whose right is looked at again in the transaction; that of an admin is none of the store's business."""
+    return _asker(caller, Need.OWN) if room.members.get(caller.name) is Role.OWNER else None
 
 
 async def rename(hub: Hub, caller: Caller, id: str, title: str | None, public: bool | None) -> frames.ThreadFrame:
@@ -152,8 +165,8 @@ async def delete(hub: Hub, caller: Caller, id: str) -> None:
     room = await hub.room_for(caller, id, Need.OWN)
     if id == LOBBY:
         raise BadRequest("The lobby cannot be deleted.")
-    hub.gate.audit("thread_deleted", by=caller.name, thread=id)
     await hub.store.delete_thread(id)
+    hub.gate.audit("thread_deleted", by=caller.name, thread=id)
     for session in [session for session in room.sessions() if session.ready]:
         session.tell([Shout(frames.Reset(thread=id, reason="The thread was deleted."))])
     for member in list(room.members):

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from hubbub.core import names
-from hubbub.core.errors import LAST_OWNER, BadRequest, KeyConflict, NotFound
+from hubbub.core.errors import LAST_OWNER, NOT_HERE, BadRequest, KeyConflict, NotFound
 from hubbub.core.nouns import (
     Draft,
+    Kind,
     Member,
     Membership,
     Message,
@@ -24,7 +25,7 @@ from hubbub.core.nouns import (
     message_id,
     new_id,
 )
-from hubbub.core.ports import Page
+from hubbub.core.ports import Asker, Page
 from hubbub.stores.memory_accounts import MemoryAccounts
 
 
@@ -36,6 +37,7 @@ class _Log:
         self.messages: list[Message] = []
         self.seen: dict[str, int] = {}  # by member, in the order of joining
         self.roles: dict[str, Role] = {}
+        self.readers: set[str] = set()  # whoever was made one, also while they are away
 
     def view(self) -> Thread:
         return replace(self.thread, head=len(self.messages), member_count=len(self.seen))
@@ -59,15 +61,15 @@ class MemoryStore:
 
     async def close(self) -> None: ...
 
-    def append(self, draft: Draft) -> asyncio.Future[Message]:
+    def append(self, draft: Draft, roles: frozenset[Role] | None = None) -> asyncio.Future[Message]:
         done: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         try:
-            done.set_result(self._append(draft))
+            done.set_result(self._append(draft, roles))
         except (NotFound, KeyConflict) as refused:
             done.set_exception(refused)
         return done
 
-    def _append(self, draft: Draft) -> Message:
+    def _append(self, draft: Draft, roles: frozenset[Role] | None = None) -> Message:
         log = self._log(draft.thread)
         if draft.key is not None:
             first = self._keys.get((draft.sender, draft.key))
@@ -75,6 +77,8 @@ class MemoryStore:
                 if not draft.same_body(first):
                     raise KeyConflict(f"The key {draft.key!r} was already used for another message.")
                 return first
+        if roles is not None and log.roles.get(draft.sender) not in roles:
+            raise NotFound(NOT_HERE)
         seq = len(log.messages) + 1
         message = Message(
             id=message_id(seq),
@@ -197,33 +201,61 @@ class MemoryStore:
             Membership(thread=thread, member=name, seen=seen, role=log.roles[name]) for name, seen in log.seen.items()
         ]
 
-    async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
+    async def role(self, thread: str, member: str) -> Role | None:
+        log = self._logs.get(thread)
+        return log.roles.get(member) if log else None
+
+    async def join(self, membership: Membership, notice: Draft | None, by: Asker | None = None) -> Message | None:
         log = self._log(membership.thread)
+        _require(log, by)
         if membership.member in log.seen:
             return None
         seen = membership.seen if membership.seen >= 0 else len(log.messages)
-        self._enter(log, membership.member, seen, membership.role)
+        role = Role.READER if membership.member in log.readers else membership.role
+        self._enter(log, membership.member, seen, role)
         return self._append(notice) if notice else None
 
-    async def leave(self, thread: str, member: str, notice: Draft | None, heir: str | None = None) -> Message | None:
+    async def leave(self, thread: str, member: str, notice: Draft | None, by: Asker | None = None) -> Message | None:
         log = self._log(thread)
+        _require(log, by)
         if log.seen.pop(member, None) is None:
             return None
-        del log.roles[member]
-        if heir in log.roles and Role.OWNER not in log.roles.values():
-            log.roles[heir] = Role.OWNER
+        role = log.roles.pop(member)
+        if role is Role.OWNER and Role.OWNER not in log.roles.values():
+            self._crown(log)
         del self._places[member][thread]
         return self._append(notice) if notice else None
 
-    async def set_role(self, thread: str, member: str, role: Role, notice: Draft | None) -> Message | None:
+    def _crown(self, log: _Log) -> None:
+        """Whoever may write and has been in longest owns it from now on, or else whoever may read."""
+        heirs = [name for name in log.roles if self._kind(name) is not Kind.ASSISTANT]
+        writers = [name for name in heirs if log.roles[name] is Role.MEMBER]
+        if heirs:
+            self._set_role(log, (writers or heirs)[0], Role.OWNER)
+
+    def _kind(self, name: str) -> Kind | None:
+        member = self._members.get(names.key(name))
+        return member.kind if member else None
+
+    async def set_role(
+        self, thread: str, member: str, role: Role, notice: Draft | None, by: Asker | None = None
+    ) -> Message | None:
         log = self._log(thread)
+        _require(log, by)
         if log.roles.get(member, role) is role:
             return None
-        owners = [name for name, its in log.roles.items() if its is Role.OWNER]
-        if owners == [member]:
+        if [name for name, its in log.roles.items() if its is Role.OWNER] == [member]:
             raise BadRequest(LAST_OWNER)
-        log.roles[member] = role
+        self._set_role(log, member, role)
         return self._append(notice) if notice else None
+
+    @staticmethod
+    def _set_role(log: _Log, member: str, role: Role) -> None:
+        log.roles[member] = role
+        if role is Role.READER:  # and stays one after leaving and coming back
+            log.readers.add(member)
+        else:
+            log.readers.discard(member)
 
     async def see(self, thread: str, member: str, seq: int) -> int:
         log = self._log(thread)
@@ -272,6 +304,11 @@ class MemoryStore:
         if log is None:
             raise NotFound("There is no such thread.")
         return log
+
+
+def _require(log: _Log, by: Asker | None) -> None:
+    if by is not None and log.roles.get(by.name) not in by.roles:
+        raise NotFound(NOT_HERE)
 
 
 def _pair(one: str, other: str) -> frozenset[str]:

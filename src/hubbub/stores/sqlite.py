@@ -18,7 +18,7 @@ import msgspec
 from msgspec.structs import replace
 
 from hubbub.core import names
-from hubbub.core.errors import LAST_OWNER, BadRequest, KeyConflict, NotFound, Unavailable
+from hubbub.core.errors import LAST_OWNER, NOT_HERE, BadRequest, KeyConflict, NotFound, Unavailable
 from hubbub.core.nouns import (
     Draft,
     Member,
@@ -30,12 +30,13 @@ from hubbub.core.nouns import (
     Thread,
     message_id,
 )
-from hubbub.core.ports import Page
+from hubbub.core.ports import Asker, Page
 from hubbub.stores import backup, sqlite_file
 from hubbub.stores import sqlite_rows as rows
 from hubbub.stores.group_commit import SLOW_S, GroupCommit, outside
 from hubbub.stores.sqlite_accounts import SqliteAccounts
 from hubbub.stores.sqlite_marks import Marks
+from hubbub.stores.sqlite_runs import SqliteRuns
 
 DATABASE = "hubbub.db"
 """The file's name in the home directory."""
@@ -62,6 +63,7 @@ class SqliteStore:
         self._lock = sqlite_file.DirectoryLock(path.parent)
         self._open: ExitStack | None = None  # what has to be let go of
         self.accounts = SqliteAccounts(self)
+        self._runs = SqliteRuns(self)
 
     async def open(self) -> None:
         with ExitStack() as undo:
@@ -108,10 +110,11 @@ class SqliteStore:
 
     # Messages
 
-    def append(self, draft: Draft) -> Future[Message]:
-        return self._group.write(lambda: self._append(draft))
+    def append(self, draft: Draft, roles: frozenset[Role] | None = None) -> Future[Message]:
+        return self._group.write(lambda: self.append_now(draft, roles))
 
-    def _append(self, draft: Draft) -> Message:
+    def append_now(self, draft: Draft, roles: frozenset[Role] | None = None) -> Message:
+        """`append`, in the open group."""
         db, thread, sender = self._writer, draft.thread, draft.sender
         if draft.key is not None:
             row = db.execute(
@@ -125,6 +128,9 @@ class SqliteStore:
         head = self._heads.get(thread)
         if head is None:
             head = self._load_head(thread)
+        mark = self._marks.of(thread, sender)
+        if roles is not None and mark.role not in roles:
+            raise NotFound(NOT_HERE)
         seq = head + 1
         message = Message(
             id=message_id(seq),
@@ -157,7 +163,8 @@ class SqliteStore:
             ),
         )
         self._heads[thread] = seq
-        self._marks.sent(thread, sender, seq)
+        if mark.seen == head:
+            self._marks.move(mark, seq)
         return message
 
     def _load_head(self, thread: str) -> int:
@@ -215,7 +222,7 @@ class SqliteStore:
             known = rows.member(row) if row else None
             if known and (known.arrived or not member.arrived):
                 return known
-            heads = [self._head(thread) for thread, _ in joins]
+            heads = [self.head(thread) for thread, _ in joins]
             self._marks.write()
             db.execute(
                 "INSERT INTO members (key, name, kind, arrived) VALUES (?,?,?,?)"
@@ -237,7 +244,7 @@ class SqliteStore:
         )
         self._writer.execute("UPDATE threads SET member_count = member_count + changes() WHERE id = ?", (thread,))
 
-    def _head(self, thread: str) -> int:
+    def head(self, thread: str) -> int:
         head = self._heads.get(thread)
         return self._load_head(thread) if head is None else head
 
@@ -276,7 +283,7 @@ class SqliteStore:
 
     async def update_thread(self, id: str, *, title: str | None = None, public: bool | None = None) -> Thread:
         def work() -> Thread:
-            self._head(id)
+            self.head(id)
             self._writer.execute(
                 "UPDATE threads SET title = coalesce(?, title), public = coalesce(?, public) WHERE id = ?",
                 (title, public, id),
@@ -290,7 +297,7 @@ class SqliteStore:
             self._marks.write()
             self._marks.clear()
             self._heads.pop(id, None)
-            for table in ("messages", "memberships", "runs"):
+            for table in ("messages", "memberships", "runs", "readers"):
                 self._writer.execute(f"DELETE FROM {table} WHERE thread = ?", (id,))
             self._writer.execute("DELETE FROM threads WHERE id = ?", (id,))
 
@@ -315,45 +322,69 @@ class SqliteStore:
         found = self.read("SELECT member, seen, role FROM memberships WHERE thread = ? ORDER BY n", (thread,))
         return [Membership(thread=thread, member=name, seen=seen, role=Role(role)) for name, seen, role in found]
 
-    async def join(self, membership: Membership, notice: Draft | None) -> Message | None:
+    async def role(self, thread: str, member: str) -> Role | None:
+        row = self._read_one("SELECT role FROM memberships WHERE thread = ? AND member = ?", (thread, member))
+        return Role(row[0]) if row else None
+
+    async def join(self, membership: Membership, notice: Draft | None, by: Asker | None = None) -> Message | None:
         def work() -> Message | None:
-            head = self._head(membership.thread)
-            if self._marks.stored(membership.thread, membership.member) >= 0:
+            thread, member = membership.thread, membership.member
+            head = self.head(thread)
+            self._require(thread, by)
+            if self._marks.of(thread, member).seen >= 0:
                 return None
             seen = membership.seen if membership.seen >= 0 else head
-            self._insert_membership(membership.thread, membership.member, seen, membership.role)
-            return self._append(notice) if notice else None
+            demoted = self._writer.execute("SELECT 1 FROM readers WHERE thread = ? AND member = ?", (thread, member))
+            role = Role.READER if demoted.fetchone() else membership.role
+            self._insert_membership(thread, member, seen, role)
+            return self.append_now(notice) if notice else None
 
         return cast("Message | None", await self._group.write(work))
 
-    async def leave(self, thread: str, member: str, notice: Draft | None, heir: str | None = None) -> Message | None:
+    async def leave(self, thread: str, member: str, notice: Draft | None, by: Asker | None = None) -> Message | None:
         def work() -> Message | None:
-            self._head(thread)
+            self.head(thread)
+            self._require(thread, by)
+            role = self._marks.of(thread, member).role
             self._marks.forget(thread, member)
-            if self._marks.stored(thread, member) < 0:
+            if role is None:
                 return None
             self._writer.execute("DELETE FROM memberships WHERE thread = ? AND member = ?", (thread, member))
             self._writer.execute("UPDATE threads SET member_count = member_count - 1 WHERE id = ?", (thread,))
-            if heir is not None and not self._owners(thread):
-                self._set_role(thread, heir, Role.OWNER)
-            return self._append(notice) if notice else None
+            if role == Role.OWNER and not self._owners(thread):
+                self._crown(thread)
+            return self.append_now(notice) if notice else None
 
         return cast("Message | None", await self._group.write(work))
 
-    async def set_role(self, thread: str, member: str, role: Role, notice: Draft | None) -> Message | None:
+    def _crown(self, thread: str) -> None:
+        """Whoever may write and has been in longest owns it from now on, or else whoever may read."""
+        heir = self._writer.execute(
+            "SELECT memberships.member FROM memberships LEFT JOIN members ON members.name = memberships.member"
+            " WHERE thread = ? AND coalesce(kind, '') <> 'assistant' ORDER BY role = 'reader', memberships.n LIMIT 1",
+            (thread,),
+        ).fetchone()
+        if heir is not None:
+            self._set_role(thread, cast(str, heir[0]), Role.OWNER)
+
+    async def set_role(
+        self, thread: str, member: str, role: Role, notice: Draft | None, by: Asker | None = None
+    ) -> Message | None:
         def work() -> Message | None:
-            self._head(thread)
-            row = self._writer.execute(
-                "SELECT role FROM memberships WHERE thread = ? AND member = ?", (thread, member)
-            ).fetchone()
-            if row is None or row[0] == role:
+            self.head(thread)
+            self._require(thread, by)
+            if self._marks.of(thread, member).role in (None, role):
                 return None
             if self._owners(thread) == [(member,)]:
                 raise BadRequest(LAST_OWNER)
             self._set_role(thread, member, role)
-            return self._append(notice) if notice else None
+            return self.append_now(notice) if notice else None
 
         return cast("Message | None", await self._group.write(work))
+
+    def _require(self, thread: str, by: Asker | None) -> None:
+        if by is not None and self._marks.of(thread, by.name).role not in by.roles:
+            raise NotFound(NOT_HERE)
 
     def _owners(self, thread: str) -> list[tuple[Any, ...]]:
         """At most two of them."""
@@ -362,19 +393,25 @@ class SqliteStore:
         ).fetchall()
 
     def _set_role(self, thread: str, member: str, role: Role) -> None:
+        self._marks.forget(thread, member)
         self._writer.execute("UPDATE memberships SET role = ? WHERE thread = ? AND member = ?", (role, thread, member))
+        if role is Role.READER:  # and stays one after leaving and coming back
+            self._writer.execute("INSERT OR IGNORE INTO readers (thread, member) VALUES (?,?)", (thread, member))
+        else:
+            self._writer.execute("DELETE FROM readers WHERE thread = ? AND member = ?", (thread, member))
 
     async def see(self, thread: str, member: str, seq: int) -> int:
         def work() -> int:
             self._marks.forget(thread, member)
-            stored = self._marks.stored(thread, member)
+            stored = self._marks.of(thread, member).seen
             if stored < 0:
                 raise NotFound("You are not in this thread.")
-            now = max(stored, min(seq, self._head(thread)))
+            now = max(stored, min(seq, self.head(thread)))
             if now > stored:
                 self._writer.execute(
                     "UPDATE memberships SET seen = ? WHERE thread = ? AND member = ?", (now, thread, member)
                 )
+                self._marks.forget(thread, member)
             return now
 
         return cast(int, await self._group.write(work))
@@ -382,81 +419,24 @@ class SqliteStore:
     # Runs
 
     async def begin_run(self, run: Run) -> Run | None:
-        def work() -> Run | None:
-            db = self._writer
-            if (
-                run.trigger
-                and db.execute(
-                    "SELECT 1 FROM runs WHERE thread = ? AND assistant = ? AND trigger_ = ? AND trigger_ > 0",
-                    (run.thread, run.assistant, run.trigger),
-                ).fetchone()
-            ):
-                return None
-            self._head(run.thread)
-            self._marks.forget(run.thread, run.assistant)
-            db.execute(
-                f"INSERT INTO runs ({rows.RUN}) VALUES (?,?,?,?,?,?,?,?,?,?)",
-                (
-                    run.id,
-                    run.thread,
-                    run.assistant,
-                    run.trigger,
-                    run.depth,
-                    run.state,
-                    run.attempt,
-                    run.error,
-                    run.message,
-                    run.seq,
-                ),
-            )
-            db.execute(
-                "UPDATE memberships SET seen = max(seen, ?) WHERE thread = ? AND member = ?",
-                (run.trigger, run.thread, run.assistant),
-            )
-            return run
-
-        return cast("Run | None", await self._group.write(work))
+        return await self._runs.begin(run)
 
     async def run(self, id: str) -> Run | None:
-        row = self._read_one(f"SELECT {rows.RUN} FROM runs WHERE id = ?", (id,))
-        return rows.run(row) if row else None
+        return self._runs.one(id)
 
     async def open_runs(self) -> list[Run]:
-        return [
-            rows.run(row)
-            for row in self.read(f"SELECT {rows.RUN} FROM runs WHERE state IN ('queued', 'running') ORDER BY n", ())
-        ]
+        return self._runs.open()
 
     async def set_run(self, id: str, state: RunState, attempt: int) -> Run | None:
-        def work() -> Run | None:
-            run = self._open_run(id)
-            if run is None or attempt < run.attempt:
-                return None
-            self._writer.execute("UPDATE runs SET state = ?, attempt = ? WHERE id = ?", (state, attempt, id))
-            return replace(run, state=state, attempt=attempt)
-
-        return cast("Run | None", await self._group.write(work))
+        return await self._runs.move(id, state, attempt)
 
     async def end_run(self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft) -> Message | None:
-        def work() -> Message | None:
-            run = self._open_run(id)
-            if run is None or attempt != run.attempt:
-                return None
-            message = self._append(draft)
-            self._writer.execute(
-                "UPDATE runs SET state = ?, error = ?, message = ?, seq = ? WHERE id = ?",
-                (state, error, message.id, message.seq, id),
-            )
-            return message
-
-        return cast("Message | None", await self._group.write(work))
-
-    def _open_run(self, id: str) -> Run | None:
-        row = self._writer.execute(f"SELECT {rows.RUN} FROM runs WHERE id = ?", (id,)).fetchone()
-        run = rows.run(row) if row else None
-        return None if run is None or run.state.ended else run
+        return await self._runs.end(id, attempt, state, error, draft)
 
     # The file
+
+    def forget_mark(self, thread: str, member: str) -> None:
+        self._marks.forget(thread, member)
 
     @property
     def writer(self) -> apsw.Connection:

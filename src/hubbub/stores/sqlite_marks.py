@@ -15,14 +15,15 @@ MAX_MARKS = 50_000
 
 
 class Mark:
-    """Of one sender in one thread; -1 for one who is not in it."""
+    """Of one member in one thread, and their role; -1 and None for one who is not in it."""
 
-    __slots__ = ("member", "seen", "thread")
+    __slots__ = ("member", "role", "seen", "thread")
 
-    def __init__(self, thread: str, member: str, seen: int) -> None:
+    def __init__(self, thread: str, member: str, seen: int, role: str | None) -> None:
         self.thread = thread
         self.member = member
         self.seen = seen
+        self.role = role
 
 
 class Marks:
@@ -30,31 +31,25 @@ class Marks:
 
     def __init__(self, writer: Callable[[], apsw.Connection]) -> None:
         self._writer = writer
-        self._marks: dict[tuple[str, str], Mark] = {}  # of whoever sent something lately
+        self._marks: dict[tuple[str, str], Mark] = {}  # of whoever did something lately
         self._moved: list[Mark] = []  # in the open group
 
-    def sent(self, thread: str, sender: str, seq: int) -> None:
-        """Somebody's message was given this number."""
-        mark = self._marks.get((thread, sender)) or self._load(thread, sender)
-        if mark.seen == seq - 1:
-            mark.seen = seq
-            self._moved.append(mark)
+    def of(self, thread: str, member: str) -> Mark:
+        """As the open group leaves it."""
+        return self._marks.get((thread, member)) or self._load(thread, member)
 
-    def _load(self, thread: str, sender: str) -> Mark:
+    def move(self, mark: Mark, seq: int) -> None:
+        mark.seen = seq
+        self._moved.append(mark)
+
+    def _load(self, thread: str, member: str) -> Mark:
         if len(self._marks) >= MAX_MARKS:
             self.write()
             self._marks.clear()
-        mark = self._marks[thread, sender] = Mark(thread, sender, self.stored(thread, sender))
+        sql = "SELECT seen, role FROM memberships WHERE thread = ? AND member = ?"
+        row = cast("tuple[int, str] | None", self._writer().execute(sql, (thread, member)).fetchone())
+        mark = self._marks[thread, member] = Mark(thread, member, *(row or (-1, None)))
         return mark
-
-    def stored(self, thread: str, member: str) -> int:
-        """What was written; -1 for one who is not in the thread."""
-        row = (
-            self._writer()
-            .execute("SELECT seen FROM memberships WHERE thread = ? AND member = ?", (thread, member))
-            .fetchone()
-        )
-        return cast(int, row[0]) if row else -1
 
     def write(self) -> None:
         """Before the commit, and before anything else in the group looks at a mark."""

@@ -10,6 +10,13 @@ UPDATE memberships SET role = 'owner' WHERE n IN (
 );
 UPDATE memberships SET role = 'owner' WHERE thread IN (SELECT id FROM threads WHERE pair IS NOT NULL);
 
+-- Whoever was made a reader is one again when they come back.
+CREATE TABLE readers (
+  thread TEXT NOT NULL,
+  member TEXT NOT NULL,
+  PRIMARY KEY (thread, member)
+) WITHOUT ROWID;
+
 CREATE TABLE accounts (
   key        TEXT PRIMARY KEY,        -- casefolded name
   name       TEXT NOT NULL,
