@@ -20,9 +20,9 @@ from hubbub.config import Settings
 from hubbub.core import names
 from hubbub.core.errors import BadRequest, NameTaken, NotFound, Unavailable
 from hubbub.core.nouns import Account, Kind, Scope, Token
-from hubbub.hub.access import Caller
+from hubbub.hub.access import VISITOR, Caller
 from hubbub.hub.auth import Auth
-from hubbub.hub.gate import MAX_LABEL, VISITOR, Gate
+from hubbub.hub.gate import MAX_LABEL, Gate
 from hubbub.hub.hub import Hub
 from hubbub.hub.runs import Assistant
 from hubbub.process import audit_log, prepare_home
@@ -85,9 +85,7 @@ class Accounts:
             raise NameTaken(f"There is an account '{name}' already.")
         if names.key(name) == VISITOR or names.key(name) in map(names.key, self._hub.runs.assistants):
             raise NameTaken(f"The name '{name}' has a meaning of its own here; choose another.")
-        known = self._hub.people.known(name)
-        if known is None or not known.arrived:
-            self._hub.people.require_distinct(name)
+        self._gate.require_free(name)
 
     async def set_password(self, name: str, password: str) -> Account:
         """Whoever is signed in with the old one is signed out. Raises NotFound, BadRequest."""

@@ -152,7 +152,7 @@ class Doorkeeper:
             site: Site = scope["state"]["site"]
             try:
                 headers = fields(scope["headers"])
-                site.require(scope["method"], headers)
+                site.require(scope["method"], scope["path"], headers)
             except Problem as refused:
                 await answer_problem(refused)(scope, receive, send)
                 return

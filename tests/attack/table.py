@@ -52,7 +52,7 @@ register                           g                    g
 
 # route, and which of its forms                            closed        public        refused with (else 404)
 _ROUTES = """
-POST /api/auth/logout                                      ngrmoaxRW     same
+POST /api/auth/logout                                      rmoaxRW       same          401
 POST /api/auth/refresh                                     rmoax         same          400
 POST /api/auth/password                                    -             same          400 401
 GET /api/me                                                ngrmoaxRW     same

@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,14 @@ def raw(header: Any, payload: Any, key: str = KEY, algorithm: str = "sha256") ->
 
 
 HEADER = {"alg": "HS256", "typ": "JWT"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _known_generations() -> Iterator[None]:
+    """The one number in a token that nobody could guess, so that a wrong one is told from a wrong kind of one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("hubbub.hub.gate.new_generation", lambda: 1)
+        yield
 
 
 def claims(name: str, **other: Any) -> dict[str, Any]:

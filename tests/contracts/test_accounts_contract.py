@@ -68,11 +68,13 @@ async def test_an_account_changes_only_in_what_is_given(store: Store) -> None:
         await store.accounts.change("ann"),
     ]
 
+    later = changed[1].generation
+    assert 0 < later != ANN.generation
     assert changed == [
         Account(name="Ann", password="a hash", admin=True),
-        Account(name="Ann", password="another hash", admin=True, generation=2),
-        Account(name="Ann", password="another hash", admin=True, generation=2, disabled=True),
-        Account(name="Ann", password="another hash", admin=True, generation=2, disabled=True),
+        Account(name="Ann", password="another hash", admin=True, generation=later),
+        Account(name="Ann", password="another hash", admin=True, generation=later, disabled=True),
+        Account(name="Ann", password="another hash", admin=True, generation=later, disabled=True),
     ]
     assert (await store.accounts.changes_after(0)).accounts == (changed[-1],)
 

@@ -153,7 +153,7 @@ async def test_a_guest_makes_the_name_their_own_and_goes_on_where_they_were(hous
     assert "eyJ" not in await readable(page)
     account = house.app.hub.gate.account(alice)
     assert account is not None
-    assert all(session.caller.generation == 1 for session in house.app.hub.people.sessions_of(alice))
+    assert all(session.caller.generation == account.generation for session in house.app.hub.people.sessions_of(alice))
 
 
 async def test_another_tab_may_be_another_guest(house: House, tabs: Any) -> None:

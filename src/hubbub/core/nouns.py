@@ -226,6 +226,12 @@ def new_id() -> str:
     return secrets.token_urlsafe(16)
 
 
+def new_generation() -> int:
+    """What makes everything that was signed before worth nothing. Random, so that no value comes again after a backup
+    was restored; at most 2^53, as a number in JSON may be."""
+    return secrets.randbits(53) + 1
+
+
 def message_id(seq: int) -> str:
     """An id that carries its seq, so that `reply_to` is found without an index of its own."""
     return f"{seq}-{secrets.token_urlsafe(9)}"

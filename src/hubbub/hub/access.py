@@ -12,6 +12,9 @@ from hubbub.hub.room import Room
 
 ALL = frozenset(Scope)
 
+VISITOR = "visitor"
+"""Who acts when a request names nobody and guests are allowed: everybody at once, so the name is nobody's."""
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:

@@ -38,6 +38,7 @@ class Addresses:
         """Count a new connection. False: there are too many, and it was not counted."""
         if not self._most or not self._limited(address):
             return True
+        address = whose(address)
         count = self._open.get(address, 0)
         if count >= self._most:
             return False
@@ -46,6 +47,7 @@ class Addresses:
 
     def leave(self, address: str) -> None:
         """A connection that was counted is gone."""
+        address = whose(address)
         count = self._open.get(address, 0)
         if count > 1:
             self._open[address] = count - 1
@@ -56,6 +58,7 @@ class Addresses:
         """Count a request of somebody nobody knows. Raises RateLimited."""
         if not self._per_minute or not self._limited(address):
             return
+        address = whose(address)
         now = time.monotonic()
         pace = self._paces.get(address)
         if pace is None:
@@ -68,6 +71,22 @@ class Addresses:
     def forget(self, before: float) -> None:
         """Of those who have asked for nothing since, in monotonic seconds."""
         self._paces = {address: pace for address, pace in self._paces.items() if pace.at > before}
+
+    def limited(self, address: str) -> str:
+        """Whose it is, for counting; "" when nothing is counted for it."""
+        return whose(address) if self._limited(address) else ""
+
+
+@lru_cache(maxsize=1024)
+def whose(address: str) -> str:
+    """What stands for everybody behind an address: of IPv6 its first 64 bits, as one host has all the others."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address):
+        return str(ip.ipv4_mapped or ipaddress.IPv6Network((ip, 64), strict=False))
+    return address
 
 
 @lru_cache(maxsize=1024)

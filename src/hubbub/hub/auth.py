@@ -21,6 +21,9 @@ ALGORITHM = "HS256"
 AUDIENCE = "hubbub"
 MIN_KEY_BYTES = 32
 CLAIMS = ("iss", "aud", "sub", "iat", "exp", "jti")
+LEEWAY_S = 60
+"""How far the clocks of two nodes may be apart; when a token ends is judged by the gate, to the second."""
+
 MAX_TOKEN = 4096
 """Characters of a token; ours have about 300."""
 
@@ -98,6 +101,7 @@ class Auth:
                     algorithms=[self._algorithm],
                     audience=AUDIENCE,
                     issuer=AUDIENCE,
+                    leeway=LEEWAY_S,
                     options={"require": list(CLAIMS)},
                 )
             except jwt.ExpiredSignatureError:

@@ -19,8 +19,9 @@ import structlog
 
 from hubbub.core import names
 from hubbub.core.errors import BadRequest, NameTaken, NotFound, Problem, Unauthorized
-from hubbub.core.nouns import LOBBY, Account, Kind, Rights, Scope, Token, new_id
-from hubbub.hub.access import ALL, Caller
+from hubbub.core.nouns import LOBBY, Account, Kind, Rights, Scope, Token, new_generation, new_id
+from hubbub.hub.access import ALL, VISITOR, Caller
+from hubbub.hub.addresses import whose
 from hubbub.hub.auth import Auth, Claims
 from hubbub.hub.passwords import Attempts, Passwords
 
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from hubbub.hub.hub import Hub
 
 log = structlog.get_logger("hubbub.gate")
-
-VISITOR = "visitor"
-"""Who acts when a request names nobody and guests are allowed."""
 
 LOOK_EVERY_S = 0.5
 OPAQUE = "hbt_"
@@ -64,8 +62,10 @@ class Gate:
         self._attempts = Attempts(hub.limits.wrong_passwords)
         self._version = 0
         self._accounts: dict[str, Account] = {}  # by key
-        self._tokens: dict[str, Token] = {}  # by id
+        self._tokens: dict[str, Token] = {}  # those that were not revoked, by id
         self._by_digest: dict[str, Token] = {}
+        self._of: dict[str, dict[str, Token]] = {}  # by member, then id
+        self._making = asyncio.Lock()  # tokens, so that nobody makes more at once than they may have
         self._signed_out: dict[str, float] = {}
         self._held: set[HasCaller] = set()
 
@@ -98,8 +98,15 @@ class Gate:
     def _learn(self, news: Rights) -> None:
         for account in news.accounts:
             self._accounts[names.key(account.name)] = account
+            self._hub.people.own_shape(account.name)
         for token in news.tokens:
-            self._tokens[token.id] = self._by_digest[token.digest] = token
+            if token.revoked:
+                self._tokens.pop(token.id, None)
+                self._by_digest.pop(token.digest, None)
+                self._of.get(token.member, {}).pop(token.id, None)
+            else:
+                self._tokens[token.id] = self._by_digest[token.digest] = token
+                self._of.setdefault(token.member, {})[token.id] = token
         self._signed_out.update(news.signed_out)
 
     def _look_again(self, who: Iterable[str], signed_out: Iterable[str] = ()) -> None:
@@ -108,7 +115,10 @@ class Gate:
         if gone:
             sessions.update(session for session in self._hub.sessions if session.caller.sign_in in gone)
         for session in sessions:
-            self.renew(session)
+            try:
+                self.renew(session)
+            except Exception:  # a bug; the others are not to stay for it
+                log.exception("session_not_ended", member=session.name)
 
     def renew(self, session: HasCaller) -> None:
         """Look again at what a connection was let in for; end it when that is worth nothing any more."""
@@ -135,14 +145,16 @@ class Gate:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
                 await self.refresh()
+                now = self._hub.clock()
+                for session in list(self._hub.sessions):
+                    expires = session.caller.expires
+                    if expires is not None and expires <= now:
+                        self.renew(session)
+                self._signed_out = {id: expires for id, expires in self._signed_out.items() if expires > now}
             except Problem as failure:
                 log.warning("accounts_not_read", reason=failure.detail)
-            now = self._hub.clock()
-            for session in list(self._hub.sessions):
-                expires = session.caller.expires
-                if expires is not None and expires <= now:
-                    self.renew(session)
-            self._signed_out = {id: expires for id, expires in self._signed_out.items() if expires > now}
+            except Exception:
+                log.exception("watch_failed")
 
     def close(self) -> None:
         self._passwords.close()
@@ -181,7 +193,7 @@ class Gate:
         if token.startswith(OPAQUE):
             known = self._by_digest.get(digest(token))
             if known is None:
-                raise Unauthorized("The token is not one of this server's.")
+                raise Unauthorized("The token is not one of this server's, or was revoked.")
             return self.judge(Caller(known.member, token=known.id, expires=known.expires))
         claims: Claims = self.auth.read(token)
         return self.judge(
@@ -195,8 +207,8 @@ class Gate:
         account = self.account(caller.name)
         scopes = ALL
         if caller.token:
-            token = self._tokens[caller.token]
-            if token.revoked:
+            token = self._tokens.get(caller.token)
+            if token is None:
                 raise Unauthorized(SIGNED_OUT)
             scopes = frozenset(token.scopes)
         else:
@@ -230,12 +242,27 @@ class Gate:
         """The name, in its first spelling. Raises NameTaken: somebody speaks under it, or it looks like another's."""
         people = self._hub.people
         known = people.known(name)
-        if known is None or not known.arrived:
-            people.require_distinct(name)
+        self._require_distinct(name, here_before=known is not None and known.arrived)
         name = known.name if known else name
-        if people.claimed(name) or name in self._hub.runs.assistants:
+        if people.claimed(name) or self._is_assistant(name):
             raise NameTaken("Username already taken.")
         return name
+
+    def _require_distinct(self, name: str, *, here_before: bool) -> None:
+        """Raises NameTaken: it looks like somebody else's. Whoever was here before, or is given an account by an admin,
+        gives way to accounts and assistants alone: a name that a passer-by has used keeps nobody from their own."""
+        other = self._hub.people.looks_like(name)
+        if other is not None and (not here_before or self.account(other) is not None or self._is_assistant(other)):
+            self._hub.people.require_distinct(name)
+
+    def _is_assistant(self, name: str) -> bool:
+        return names.key(name) in map(names.key, self._hub.runs.assistants)
+
+    def require_free(self, name: str) -> None:
+        """Raises NameTaken: it cannot be given an account, not even by somebody who runs the server."""
+        if self.account(name) is not None or names.key(name) == VISITOR or self._is_assistant(name):
+            raise NameTaken("Username already taken.")
+        self._require_distinct(name, here_before=True)
 
     def issue(self, caller: Caller) -> str:
         """A signed token for somebody who came in otherwise; signing out with one ends them all."""
@@ -243,8 +270,12 @@ class Gate:
 
     async def introduce(self, name: str) -> str:
         """A signed token for a device of whoever runs the server: its account is made here where guests are not
-        allowed. "" where its name alone is enough. Raises Unauthorized: its account was disabled."""
+        allowed. "" where its name alone is enough, or is somebody else's. Raises Unauthorized: its account was
+        disabled."""
         account = self.account(name)
+        member = self._hub.people.known(name)
+        if account is not None and (member is None or member.kind is not Kind.DEVICE):
+            return ""
         if account is None:
             if self.auth.guests:
                 return ""
@@ -273,23 +304,20 @@ class Gate:
         own = guest is not None and names.key(guest.name) == names.key(name)
         if self.account(name) is not None:
             raise NameTaken(f"'{name}' is registered already." if own else "Username already taken.")
-        if names.key(name) == VISITOR:
+        self.require_free(name)
+        known = self._hub.people.known(name)
+        self._require_distinct(name, here_before=known is not None and known.arrived)
+        if not own and known is not None and self._hub.people.claimed(known.name):
             raise NameTaken("Username already taken.")
-        if not own:
-            self._free(name)
 
     async def add(
         self, name: str, *, password_hash: str = "", kind: Kind = Kind.PERSON, admin: bool = False
     ) -> Account:
         """A new account, whose member is in the lobby from now on. Raises NameTaken."""
         name = names.normalise(name)
-        known = self._hub.people.known(name)
-        if self.account(name) is not None or names.key(name) == VISITOR or name in self._hub.runs.assistants:
-            raise NameTaken("Username already taken.")
-        if known is None or not known.arrived:
-            self._hub.people.require_distinct(name)
+        self.require_free(name)
         member = await self._hub.arrive(name, kind)  # first: whoever learns of the account elsewhere looks for them
-        account = Account(name=member.name, password=password_hash, admin=admin)
+        account = Account(name=member.name, password=password_hash, admin=admin, generation=new_generation())
         await self._hub.store.accounts.add(account)
         await self.refresh()
         return account
@@ -298,20 +326,23 @@ class Gate:
         """Who has that password. Raises Unauthorized, RateLimited."""
         key = names.key(name)[:256]
         self._hub.addresses.count(address)
+        counted, address = address, whose(address)
         self._attempts.begin(key, address, time.monotonic())
         try:
             await self.refresh()
             known = self.account(name)
-            right = await self._passwords.verify(password, known.password if known else "")
+            right = await self._passwords.verify(
+                password, known.password if known else "", self._hub.addresses.limited(counted)
+            )
         except BaseException:
             self._attempts.undone(key, address)
             raise
         account = self.account(name)  # as it is now
         if not right or account is None or known is None or account.password != known.password or account.disabled:
-            self.audit("login_failed", user=name[:64], address=address)
+            self.audit("login_failed", user=name[:64], address=counted)
             raise Unauthorized(WRONG)
         self._attempts.succeeded(key, address)
-        self.audit("login", user=account.name, address=address)
+        self.audit("login", user=account.name, address=counted)
         return self._signed_in(account)
 
     def _signed_in(self, account: Account) -> Caller:
@@ -327,14 +358,16 @@ class Gate:
             await self.login(caller.name, old, address)
         except Unauthorized:
             raise Unauthorized("The old password is wrong.") from None
-        return await self.set_password(caller.name, new, by=caller.name)
+        return self._signed_in(await self.set_password(caller.name, new, by=caller.name))
 
-    async def set_password(self, name: str, new: str, *, by: str) -> Caller:
+    async def set_password(self, name: str, new: str, *, by: str) -> Account:
+        """Everybody who is signed in with the old one has to sign in again; tokens stay. Raises NotFound, BadRequest,
+        RateLimited."""
         hashed = await self.hash(new)
         account = await self._hub.store.accounts.change(name, password=hashed, sign_out=True)
         await self.refresh()
         self.audit("password_changed", user=account.name, by=by)
-        return self._signed_in(account)
+        return account
 
     async def sign_out(self, caller: Caller) -> None:
         """What the caller showed is worth nothing from now on, on their open connections too."""
@@ -374,8 +407,6 @@ class Gate:
         account = self.account(name)
         if account is None:
             raise NotFound(f"There is no account '{name}'.")
-        if len(self.tokens_of(account.name)) >= MAX_TOKENS:
-            raise BadRequest(f"An account has at most {MAX_TOKENS} tokens; revoke one first.")
         now = self._hub.clock()
         secret = OPAQUE + secrets.token_urlsafe(32)
         token = Token(
@@ -387,21 +418,24 @@ class Gate:
             created=now,
             expires=None if expires_s is None else now + expires_s,
         )
-        await self._hub.store.accounts.add_token(token)
-        await self.refresh()
+        async with self._making:
+            if len(self.tokens_of(account.name)) >= MAX_TOKENS:
+                raise BadRequest(f"An account has at most {MAX_TOKENS} tokens; revoke one first.")
+            await self._hub.store.accounts.add_token(token)
+            await self.refresh()
         self.audit("token_made", user=account.name, by=by, token=token.id, scopes=" ".join(token.scopes))
         return token, secret
 
     def tokens_of(self, name: str) -> list[Token]:
         """Those that are worth something, oldest first."""
         now = self._hub.clock()
-        mine = [token for token in self._tokens.values() if token.member == name and not token.revoked]
+        mine = self._of.get(name, {}).values()
         return sorted((t for t in mine if t.expires is None or t.expires > now), key=lambda token: token.created)
 
     async def revoke_token(self, id: str, *, by: Caller) -> None:
         """Raises NotFound: it is not the caller's, and they are no admin."""
         token = self._tokens.get(id)
-        if token is None or token.revoked or not (token.member == by.name or (by.admin and Scope.ADMIN in by.scopes)):
+        if token is None or not (token.member == by.name or (by.admin and Scope.ADMIN in by.scopes)):
             raise NotFound("There is no such token.")
         await self._hub.store.accounts.revoke_token(id)
         await self.refresh()
@@ -411,6 +445,7 @@ class Gate:
 class HasCaller(Protocol):
     """A connection, as far as the gate looks at it."""
 
+    name: str
     caller: Caller
 
     def end(self, code: str, reason: str) -> None: ...

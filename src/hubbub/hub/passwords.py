@@ -7,6 +7,7 @@ costs the same time as somebody who is known, so that nobody learns who has an a
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ T = TypeVar("T")
 MIN_PASSWORD, MAX_PASSWORD = 8, 256
 AT_ONCE = 2
 MAX_WAITING = 32
+MAX_OF_ONE = 4
+"""Hashes under way or waiting for one address, so that nobody can take all the places."""
 
 FAILURES = 5
 WINDOW_S = 60.0
@@ -37,6 +40,7 @@ class Passwords:
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(AT_ONCE, "password")
         self._under_way = 0
+        self._of: Counter[str] = Counter()  # by address
 
     @cached_property
     def _hasher(self) -> PasswordHash:
@@ -55,23 +59,27 @@ class Passwords:
             raise BadRequest(f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters, not {len(password)}.")
         return await self._run(lambda: self._hasher.hash(password))
 
-    async def verify(self, password: str, hashed: str) -> bool:
+    async def verify(self, password: str, hashed: str, whose: str = "") -> bool:
         """Is it the password of that hash? An empty hash is nobody's, and takes as long. Raises RateLimited: too many
-        at once."""
+        at once, or too many of `whose`."""
 
         def check() -> bool:
             return self._hasher.verify(password[:MAX_PASSWORD], hashed or self._nobodys) and bool(hashed)
 
-        return await self._run(check) and len(password) <= MAX_PASSWORD
+        return await self._run(check, whose) and len(password) <= MAX_PASSWORD
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        if self._under_way >= AT_ONCE + MAX_WAITING:
+    async def _run(self, work: Callable[[], T], whose: str = "") -> T:
+        if self._under_way >= AT_ONCE + MAX_WAITING or (whose and self._of[whose] >= MAX_OF_ONE):
             raise RateLimited("Too many people are signing in at once.", retry_after=1)
         self._under_way += 1
+        self._of[whose] += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._under_way -= 1
+            self._of[whose] -= 1
+            if not self._of[whose]:
+                del self._of[whose]
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -77,12 +77,22 @@ class People:
         near = names.nearest(name, [one for one in islice(alike, MAX_ALIKE) if self.members[names.key(one)].arrived])
         return f" Did you mean '{near}'?" if near else ""
 
-    def require_distinct(self, name: str) -> None:
-        """Raises NameTaken: it looks like the name of somebody else who was here before."""
+    def looks_like(self, name: str) -> str | None:
+        """Somebody else who was here before and whose name `name` could be taken for."""
         for shape in shapes(name):
             other = self._shapes.get(shape)
             if other is not None and names.key(other) != names.key(name):
-                raise NameTaken(f"'{name}' looks too much like '{other}'; choose another name.")
+                return other
+        return None
+
+    def own_shape(self, name: str) -> None:
+        """What `name` looks like is this member's from now on, whoever was here before."""
+        self._shapes.update(dict.fromkeys(shapes(name), name))
+
+    def require_distinct(self, name: str) -> None:
+        """Raises NameTaken: it looks like the name of somebody else who was here before."""
+        if other := self.looks_like(name):
+            raise NameTaken(f"'{name}' looks too much like '{other}'; choose another name.")
 
     # Here
 
@@ -93,7 +103,8 @@ class People:
         if here is None:
             here = self._here[name] = _Here()
         most = self._rates.member_connections
-        if most and len(here.sessions) >= most:
+        alike = here.claims if session.claims else len(here.sessions) - here.claims
+        if most and alike >= most:  # readers who only name themselves take no place of whoever has the name
             raise RateLimited(f"'{name}' has {most} connections already; close one first.", retry_after=1)
         here.sessions[session] = None
         here.claims += session.claims

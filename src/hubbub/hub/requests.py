@@ -197,5 +197,8 @@ VERBS: dict[type[frames.Request], Callable[[Session, Any], Any]] = {
 }
 """What every request does."""
 
+OURS = frozenset({Answered, Finish, Leave})
+"""What comes from the session itself, and takes nobody's permission."""
+
 BEFORE_HELLO = frozenset({_hello, _bye, _finish, _leave, _answered})
 """What state NEW allows; anything else is refused by the session."""

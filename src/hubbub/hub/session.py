@@ -20,15 +20,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
-from hubbub.core import frames, wire
+from hubbub.core import frames, names, wire
 from hubbub.core.errors import OUTSIDE, BadFrame, HelloRequired, Internal, NameTaken, Problem, Unavailable
 from hubbub.core.feed import Feed
 from hubbub.core.forms import Form, Shout
 from hubbub.core.framing import Overlong, Splitter
 from hubbub.core.nouns import Message
 from hubbub.hub import access, catch_up, posting
-from hubbub.hub.access import NEEDS, Caller, Need
-from hubbub.hub.requests import BEFORE_HELLO, VERBS, Answered, Finish, Leave, error, with_id
+from hubbub.hub.access import NEEDS, VISITOR, Caller, Need
+from hubbub.hub.requests import BEFORE_HELLO, OURS, VERBS, Answered, Finish, Leave, error, with_id
 from hubbub.hub.room import Room
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ class Session:
         hub = self.hub
         access.require(caller, Need.LISTEN)
         name = caller.name
+        self.claims = self.claims and names.key(name) != VISITOR  # who is everybody who gives no name
         hub.people.claim(self, name)
         self.name, self.caller = name, caller
         hub.sessions.add(self)
@@ -330,8 +331,8 @@ class Session:
         try:
             if self.state is State.NEW and verb not in BEFORE_HELLO:
                 raise HelloRequired('Introduce yourself first: {"type": "hello", "user": "…"}.')
-            if (need := NEEDS.get(type(request))) is not None:  # none: a request of our own
-                access.require(self.caller, need)
+            if type(request) not in OURS:
+                access.require(self.caller, NEEDS[type(request)])
             result = verb(self, request)
         except Problem as refused:
             self.tell([Shout(error(refused, request.id))])

@@ -79,6 +79,7 @@ def look(hub: Hub, now: float) -> None:
         if room.deserted and now - room.touched > UNUSED_S:
             hub.close_room(room)
     hub.people.forget_paces(now - UNUSED_S)
+    hub.addresses.forget(now - UNUSED_S)
 
 
 async def compare_heads(hub: Hub) -> None:

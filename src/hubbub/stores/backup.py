@@ -18,7 +18,7 @@ from typing import cast
 import apsw
 
 from hubbub.core.errors import BadRequest, Unavailable
-from hubbub.core.nouns import new_id
+from hubbub.core.nouns import new_generation, new_id
 from hubbub.stores import sqlite_file
 
 
@@ -121,6 +121,16 @@ def kept_aside(path: Path) -> set[Path]:
     return set(path.parent.glob(f"{path.name}.before-*Z"))
 
 
+def _sign_out(db: apsw.Connection) -> None:
+    """What was revoked after the copy was made would be good again: so nobody is signed in any more, and no token is
+    worth anything."""
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'accounts'").fetchone():
+        return  # it is from before there were accounts
+    for (key,) in db.execute("SELECT key FROM accounts").fetchall():
+        db.execute("UPDATE accounts SET generation = ? WHERE key = ?", (new_generation(), key))
+    db.execute("UPDATE tokens SET revoked = 1")
+
+
 def _copy(source: Path, to: Path, *, epoch: str | None = None) -> None:
     """A snapshot of `source`, for its owner only, on disk under its name or not there at all."""
     part = to.with_name(f".{to.name}.part")
@@ -137,6 +147,7 @@ def _copy(source: Path, to: Path, *, epoch: str | None = None) -> None:
                 new.pragma("journal_mode", "DELETE")  # one file, whole in itself
                 if epoch is not None:
                     new.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('epoch', ?)", (epoch,))
+                    _sign_out(new)
             finally:
                 new.close()
         finally:

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from hubbub.core import names
 from hubbub.core.errors import NameTaken, NotFound
-from hubbub.core.nouns import Account, Rights, Token
+from hubbub.core.nouns import Account, Rights, Token, new_generation
 
 
 class MemoryAccounts:
@@ -49,7 +49,9 @@ class MemoryAccounts:
         account = self._accounts[key][1]
         given: dict[str, Any] = {"password": password, "admin": admin, "disabled": disabled}
         changes = {field: value for field, value in given.items() if value is not None}
-        account = replace(account, **changes, generation=account.generation + sign_out)
+        if sign_out:
+            changes["generation"] = new_generation()
+        account = replace(account, **changes)
         self._accounts[key] = self._next(), account
         return account
 

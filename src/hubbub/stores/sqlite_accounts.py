@@ -10,7 +10,7 @@ import apsw
 
 from hubbub.core import names
 from hubbub.core.errors import NameTaken, NotFound
-from hubbub.core.nouns import Account, Rights, Scope, Token
+from hubbub.core.nouns import Account, Rights, Scope, Token, new_generation
 
 _ACCOUNT = "name, password, admin, disabled, generation"
 _TOKEN = "id, member, label, digest, scopes, created, expires, revoked"
@@ -85,9 +85,9 @@ class SqliteAccounts:
                 raise NotFound(f"There is no account '{name}'.")
             row = self._file.writer.execute(
                 "UPDATE accounts SET password = coalesce(?, password), admin = coalesce(?, admin),"
-                " disabled = coalesce(?, disabled), generation = generation + ?, version = ?"
+                " disabled = coalesce(?, disabled), generation = coalesce(?, generation), version = ?"
                 f" WHERE key = ? RETURNING {_ACCOUNT}",
-                (password, admin, disabled, sign_out, self._next(), key),
+                (password, admin, disabled, new_generation() if sign_out else None, self._next(), key),
             ).fetchone()
             return _account(cast("tuple[Any, ...]", row))
 

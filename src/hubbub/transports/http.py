@@ -179,7 +179,7 @@ class HttpPort(HttpToolsProtocol):
             if sse.is_stream(path):
                 try:
                     headers = fields(self.headers)
-                    self._site.require("GET", headers)
+                    self._site.require("GET", path, headers)
                     address = self._site.address(self._peer, headers)
                     plan = sse.plan(path, (url.query or b"").decode("latin-1"), headers, address)
                     origin = headers.get("origin", "")

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from starlette.responses import Response
 
 from hubbub.core import names
-from hubbub.core.errors import BadRequest, NameTaken, Unauthorized
+from hubbub.core.errors import BadRequest, Unauthorized
 from hubbub.core.nouns import Account, Kind, Scope, Token, stamp
 from hubbub.hub import access
 from hubbub.hub.access import Need
@@ -170,11 +170,19 @@ async def login(
 
 
 @router.post("/auth/logout", summary="Make the token shown worthless, on open connections too", status_code=204)
-async def logout(request: Request, hub: HubIn, caller: Caller) -> Response:
-    await hub.gate.sign_out(caller)
+async def logout(request: Request, hub: HubIn, address: Address) -> Response:
+    headers = headers_of(request)
+    token, kept = site.bearer(headers), site.cookie(headers)
     response = Response(status_code=204)
-    if caller.by_cookie:
+    if token is None and kept is None:
+        raise Unauthorized("There is nothing to sign out of: no token was shown.")
+    if token is None:
         _keep(request, response, "", 0)
+    try:
+        await hub.gate.sign_out(hub.gate.identify(token, None, address, kept))
+    except Unauthorized:
+        if token is not None:
+            raise
     return response
 
 
@@ -292,8 +300,7 @@ async def accounts(hub: HubIn, admin: Admin) -> Response:
 
 @router.post("/accounts", summary="Add somebody, for admins", status_code=201)
 async def add_account(hub: HubIn, admin: Admin, body: NewAccount) -> Response:
-    if names.key(body.user) in map(names.key, hub.runs.assistants):
-        raise NameTaken("Username already taken.")
+    hub.gate.require_free(names.normalise(body.user))
     hashed = await hub.gate.hash(body.password) if body.password is not None else ""
     account = await hub.gate.add(body.user, password_hash=hashed, admin=body.admin)
     hub.gate.audit("account_made", user=account.name, by=admin.name, admin="on" if account.admin else None)
@@ -304,7 +311,7 @@ async def add_account(hub: HubIn, admin: Admin, body: NewAccount) -> Response:
 async def change_account(hub: HubIn, admin: Admin, name: MemberName, body: AccountChange) -> Response:
     account = await hub.gate.change(name, by=admin.name, admin=body.admin, disabled=body.disabled)
     if body.password is not None:
-        await hub.gate.set_password(name, body.password, by=admin.name)
+        account = await hub.gate.set_password(name, body.password, by=admin.name)
     return answer(_account(hub, account))
 
 

@@ -85,11 +85,14 @@ class Site:
                 f"Pages of {origin[:200]} may not act here. Name that origin in HUBBUB_ORIGINS if they are yours."
             )
 
-    def require(self, method: str, headers: Mapping[str, str]) -> None:
-        """What every request has to meet. Raises Misdirected, ForeignPage."""
+    def require(self, method: str, path: str, headers: Mapping[str, str]) -> None:
+        """What every request has to meet. Raises Misdirected, ForeignPage. Anybody may link to the page; what lies
+        behind it is asked for by our own pages, and `GET` may make somebody known here, too."""
         self.require_name(headers)
-        if method not in SAFE:
+        if method not in SAFE or path.startswith("/api/"):
             self.require_page(headers)
+            if headers.get("sec-fetch-site") in ("cross-site", "same-site") and "origin" not in headers:
+                raise ForeignPage("Pages of another origin may not ask for this.")
 
 
 @dataclass(frozen=True, slots=True)
