@@ -42,30 +42,64 @@ async def test_a_registered_name_is_asked_for_its_password_and_told_that_it_show
         assert house.app.hub.people.online(alice)
 
 
-async def test_after_a_wrong_password_the_name_is_asked_again_and_after_three_it_is_over(house: House) -> None:
+async def test_after_a_wrong_password_it_is_asked_again_and_after_three_it_is_over(house: House) -> None:
     alice = await registered(house)
     async with await house.nc() as person:
+        person.type(alice)
         for attempt in range(3):
-            person.type(alice)
-            await person.sees(f"{PROMPT if attempt == 0 else ''}Password for {alice}{SHOWS}")
+            assert await person.sees(f"Password for {alice}{SHOWS}") == ("" if attempt else PROMPT)
             person.type(f"not {PASSWORD}")
             if attempt < 2:
                 assert await person.line() == WRONG
-                assert await person.sees(PROMPT) == ""
         assert await person.rest() == f"{WRONG} Connect again to go on trying.\n"
 
 
-async def test_a_person_who_guesses_on_is_told_how_long_to_wait(house: House) -> None:
-    alice = await registered(house)
+async def test_the_right_password_after_a_wrong_one_lets_its_owner_in_and_is_nobodys_name(house: House) -> None:
+    alice, word = await registered(house), fresh("word")  # which could be somebody's name
+    async with await house.nc() as person:
+        person.type(alice)
+        await person.sees(SHOWS)
+        person.type(word)
+        await person.sees(SHOWS)
+        person.type(PASSWORD)
+        assert await person.sees("Connected! ") == ""
+    async with await house.nc() as person:
+        person.send(f"{alice}\n{word}1\n{word}2\n{word}3\n{word}4\n".encode())
+        await person.rest()
+    assert [known for known in house.app.hub.people.members if word in known] == []
+
+
+async def test_after_a_wrong_password_an_empty_line_leads_back_to_the_name(house: House) -> None:
+    alice, other = await registered(house), fresh("other")
+    async with await house.nc() as person:
+        person.send(f"{alice}\nnot {PASSWORD}\n\n{other}\n".encode())
+        await person.sees("Connected!")
+        assert house.app.hub.people.online(other)
+
+
+async def test_a_person_who_guesses_on_is_told_how_long_to_wait_and_types_nothing_more(house: House) -> None:
+    """Were they asked for a name, the password they try next would be one."""
+    alice, word = await registered(house), fresh("word")
     for visit in (3, 2):
         async with await house.nc() as person:
+            person.type(alice)
             for _ in range(visit):
-                person.send(f"{alice}\nnot {PASSWORD}\n".encode())
+                person.type(f"not {PASSWORD}")
                 await person.sees(WRONG)
     async with await house.nc() as person:
-        person.send(f"{alice}\n{PASSWORD}\n".encode())
-        await person.sees("Too many wrong passwords. Try again in 60 s.\n")
-        assert await person.sees(PROMPT) == ""
+        person.send(f"{alice}\n{PASSWORD}\n{word}\n".encode())
+        await person.sees(SHOWS)
+        assert await person.rest() == "Too many wrong passwords. Try again in 60 s.\n"
+        assert house.app.hub.people.known(word) is None
+
+
+async def test_who_is_sent_away_at_the_name_is_not_known_by_the_password_behind_it(own_house: Own) -> None:
+    async with own_house(strangers_per_minute=1, limit_loopback=True) as house:
+        alice, word = await registered(house), fresh("word")
+        house.app.hub.addresses.count("127.0.0.1")
+        async with await house.nc() as person:
+            person.send(f"{alice}\n{word}\n".encode())
+            assert PROMPT not in (await person.rest()).removeprefix(PROMPT)
 
 
 async def test_whoever_was_asked_by_mistake_gives_another_name(house: House) -> None:
@@ -84,9 +118,10 @@ async def test_where_guests_are_not_allowed_an_unknown_name_is_asked_like_a_know
             async with await house.nc() as person:
                 person.send(f"{name}\nnot {PASSWORD}\n".encode())
                 await person.sees(WRONG + "\n")
+                await person.sees(SHOWS)
                 said.append(person.shown.replace(name, "NAME"))
 
-    assert set(said) == {f"{PROMPT}Password for NAME{SHOWS}{WRONG}\n{PROMPT}"}
+    assert set(said) == {f"{PROMPT}Password for NAME{SHOWS}{WRONG}\nPassword for NAME{SHOWS}"}
 
 
 async def test_the_time_for_a_name_is_the_time_for_the_password_too(own_house: Own) -> None:
@@ -139,6 +174,17 @@ async def test_telnet_is_told_to_stop_echoing_until_the_password_is_given(
     assert asked == PROMPT.encode() + b"\xff\xfb\x01Password for %s: " % alice
     assert greeting == b"\xff\xfc\x01\nConnected!"
     assert b"\xff" not in rest
+    writer.close()
+
+
+async def test_telnet_is_told_again_when_the_password_was_wrong(house: House) -> None:
+    alice = (await registered(house)).encode()
+    reader, writer = await telnet(house.tcp_port, alice + b"\r\n")
+
+    await heard(reader, b"Password for %s: " % alice)
+    writer.write(b"something else\r\n")
+
+    assert await heard(reader, b": ") == b"\xff\xfc\x01\n%s\n\xff\xfb\x01Password for %s: " % (WRONG.encode(), alice)
     writer.close()
 
 
@@ -245,7 +291,7 @@ async def test_no_password_is_in_a_log_an_answer_or_on_anybodys_screen(own_house
                 await person.sees("is yours now")
                 bob = next(iter(house.app.hub.gate.accounts())).name
                 async with await house.nc() as again:
-                    again.send(f"{bob}\n{secret}x\n{bob}\n{secret}\n".encode())
+                    again.send(f"{bob}\n{secret}x\n{secret}\n".encode())
                     await again.sees("Connected!")
                 other.type("!check")
                 await other.sees("No more messages.")

@@ -3,7 +3,8 @@
 What is typed is read by `core.lines`, what is heard is shown by `core.screen`; this door turns one into requests and
 writes the other. The member's cursor follows what was printed, once the socket has taken it.
 
-Whose name has to be proved is asked for the password. Telnet is told not to show what is typed then; nc cannot be told,
+Whose name has to be proved is asked for the password, and again when it was wrong: were they asked for a name, the
+next password would become one, for everybody to see. Telnet is told not to show what is typed then; nc cannot be told,
 so the question says that it will show. A program that ends its lines with CR LF, or has sent an IAC, is telnet.
 """
 
@@ -244,18 +245,19 @@ class LineDoor(SocketDoor):
 
     def _refused(self, frame: frames.Error) -> str:
         """What to say to somebody who was not let in, and what to ask for next."""
-        unproved = frame.code == "unauthorized"
-        if unproved and not self._tried:
-            self._at = _At.PASSWORD
-            return ""
-        self._at = _At.NAME
-        self._wrong += unproved
-        if self._wrong >= lines.WRONG_PASSWORDS:
-            why = f"{frame.detail} Connect again to go on trying."
-            asyncio.get_running_loop().call_soon(self.session.end, frame.code, why)
-            return ""
         wait = "" if frame.retry_after is UNSET else f" Try again in {math.ceil(frame.retry_after)} s."
-        return f"{frame.detail}{wait}\n{PROMPT}"
+        if frame.code == "unauthorized":
+            self._wrong += self._tried
+            if self._wrong < lines.WRONG_PASSWORDS:
+                self._at = _At.PASSWORD
+                return f"{frame.detail}\n" if self._tried else ""
+            wait = " Connect again to go on trying."
+        elif not self._tried and frame.code != "rate_limited":
+            self._at = _At.NAME
+            return f"{frame.detail}\n{PROMPT}"
+        # What comes next may be a password, and nobody's name: lines go on waiting, and are never read.
+        asyncio.get_running_loop().call_soon(self.session.end, frame.code, frame.detail + wait)
+        return ""
 
     def _take_held(self) -> None:
         if self._at is _At.PASSWORD:
