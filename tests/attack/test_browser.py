@@ -281,6 +281,56 @@ async def test_a_guest_in_the_address_is_not_the_one_in_the_cookie(house: House)
         await house.listen(user=other, headers=cookie)
 
 
+OTHERS = [
+    'prefs={"a": 1}',
+    "flag",
+    "k=a b",
+    'q="un',
+    "é=é",
+    "a[0]=1",
+    "path=/",
+    "expires=Thu, 01 Jan 1970 00:00:00 GMT; max-age=0",
+    "=; ;;",
+    "xhubbub=1; hubbubx=2; HUBBUB=3; hubbub_1=4",
+]
+LONG = f"long={'x' * 8000}"
+
+
+async def known_as(house: House, *cookies: str) -> list[str]:
+    """Whom every door takes somebody for by their cookie headers."""
+    head = "".join(f"cookie: {cookie}\r\n" for cookie in cookies).encode()
+    before, end = request("GET", "/api/me")[:-2], b"\r\n"
+    names = [(await answer(house, before + head + end)).json["user"]]
+    async with await Wire.open(house.port) as wire:
+        wire.send(before.replace(b"/api/me", b"/api/events") + head + end)
+        streams = (await wire.reader.readuntil(b"\r\n")).startswith(b"HTTP/1.1 200")  # nobody's would be 400
+        names.append(names[0] if streams else "nobody")
+    async with await Wire.open(house.port) as wire:
+        wire.send(request("GET", "/ws", HANDSHAKE)[:-2] + head + end)
+        assert (await wire.response()).status == 101
+        wire.send(ws_frame(0x81, b'{"type":"hello"}'))
+        names.append(json.loads((await wire.frame())[1]).get("user", "nobody"))
+    return names
+
+
+async def test_whatever_other_programs_leave_in_a_browser_one_stays_signed_in(house: House, tmp_path: Path) -> None:
+    """A browser sends the cookies of every program of a host to each of them."""
+    async with stock_server(tmp_path) as stock:
+        for here, others in ((house, [*OTHERS, LONG]), (stock, OTHERS)):  # which takes no header as long as that
+            name, token = await member(here)
+            mine = f"hubbub={token}"
+            for other in others:
+                for cookies in ([f"{other}; {mine}"], [f"{mine};{other}"], [other, mine], [mine, other]):
+                    assert await known_as(here, *cookies) == [name] * 3, (other[:40], here is stock)
+
+
+async def test_of_two_cookies_of_our_name_the_first_counts(house: House) -> None:
+    name, token = await member(house)
+    _, theirs = await member(house)
+    for cookies in ([f"hubbub={token}; hubbub={theirs}"], [f"hubbub={token}", f"hubbub={theirs}"]):
+        assert await known_as(house, *cookies) == [name] * 3
+
+
 async def test_a_page_gets_no_hold_of_what_its_browser_keeps(house: House) -> None:
     name, token = await member(house)
     headers = cookie_of(house, token)

@@ -34,7 +34,7 @@ def site_of(request: Request) -> Site:
 
 
 def headers_of(request: Request) -> dict[str, str]:
-    return {name.lower(): value for name, value in request.headers.items()}
+    return site.fields(request.headers.raw)
 
 
 def address(request: Request) -> str:

@@ -11,7 +11,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
+from http.cookies import SimpleCookie
 from typing import Any
 
 from hubbub.core.errors import BadRequest
@@ -114,24 +114,26 @@ def cookie_name(headers: Mapping[str, str]) -> str:
 
 
 def fields(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
-    """The headers by lower-case name; of one that is given twice, the last. Raises BadRequest: it is for two servers at
-    once (RFC 9112, section 3.2)."""
+    """The headers by lower-case name; of one that is given twice, the last, but all cookies, which HTTP/2 may split
+    (RFC 9113, section 8.2.3). Raises BadRequest: it is for two servers at once (RFC 9112, section 3.2)."""
     found: dict[str, str] = {}
     for raw, value in headers:
-        name = raw.decode("latin-1").lower()
+        name, text = raw.decode("latin-1").lower(), value.decode("latin-1")
         if name == "host" and name in found:
             raise BadRequest("A request has one Host header.")
-        found[name] = value.decode("latin-1")
+        found[name] = f"{found[name]}; {text}" if name == "cookie" and name in found else text
     return found
 
 
 def cookie(headers: Mapping[str, str]) -> str | None:
-    """The token in the session cookie."""
-    try:
-        morsel = SimpleCookie(headers.get("cookie", "")[:8192]).get(cookie_name(headers))
-    except CookieError:
-        return None
-    return morsel.value or None if morsel is not None else None
+    """The token in the session cookie. What other programs of this host have put beside it is not read: much of it
+    follows no grammar. Of two, the first: browsers begin with the longer path, and then with the older one."""
+    wanted = cookie_name(headers)
+    for part in headers.get("cookie", "").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == wanted:
+            return value or None
+    return None
 
 
 def bearer(headers: Mapping[str, str]) -> str | None:
