@@ -13,6 +13,7 @@ import pytest
 import structlog
 
 from hubbub.core import frames, lines
+from hubbub.core.errors import NameTaken
 from support.inbox import WAIT_S
 from support.lines import PROMPT, LineClient
 from support.process import missing
@@ -269,6 +270,23 @@ async def test_a_guest_whose_name_is_registered_by_somebody_else_meanwhile_does_
                 await asyncio.sleep(0)
         await gate.add(bob, password_hash="somebody else's")
         assert (await robert.take("bye"))["code"] == "unauthorized"
+
+
+async def test_what_a_guest_had_goes_with_the_name_to_whoever_registers_it_once_they_are_gone(house: House) -> None:
+    bob, gate = fresh("bob"), house.app.hub.gate
+    async with await house.talk("text", fresh("ann")) as ann:
+        robert = await house.talk("text", bob)
+        await ann.write(bob, "between us")
+        with pytest.raises(NameTaken):
+            await gate.register(bob, PASSWORD)
+        robert.cut()
+        async with asyncio.timeout(WAIT_S):
+            while house.app.hub.people.claimed(bob):  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        await gate.register(bob, PASSWORD)
+        async with await house.nc() as another:
+            another.send(f"{bob}\n{PASSWORD}\n!history {ann.welcome['user']}\n".encode())
+            await another.sees("between us")
 
 
 async def test_a_token_with_scopes_is_not_exchanged_for_one_that_has_them_all(house: House) -> None:
