@@ -11,7 +11,6 @@ import contextlib
 import errno
 import importlib
 import socket
-import ssl
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,8 @@ from hubbub.hub.hub import Hub, Limits
 from hubbub.hub.runs import Assistant
 from hubbub.hub.worker import Worker
 from hubbub.process import audit_log, prepare_home
-from hubbub.tls import HANDSHAKE_S, Certificate
+from hubbub.tls import Certificate
+from hubbub.transports.encrypted import EncryptedPort
 from hubbub.transports.site import Site
 from hubbub.transports.tcp import Threshold
 
@@ -123,17 +123,9 @@ class App:
         loop = asyncio.get_running_loop()
         tls = None
         if settings.tls_cert is not None:
-            certificate = Certificate(settings.tls_cert, settings.tls_key)
-            self.hub.spawn(certificate.renew(), standing=True)
-            tls = certificate.context
-        server = await loop.create_server(
-            lambda: Threshold(self.hub),
-            sock=tcp,
-            backlog=BACKLOG,
-            ssl=tls,
-            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
-        )
-        self._open.callback(server.close)
+            tls = Certificate(settings.tls_cert, settings.tls_key)
+            self.hub.spawn(tls.renew(), standing=True)
+        await self._serve_tcp(tcp, tls)
         self.tcp_port = tcp.getsockname()[1]
         if web is not None:
             self.http_port = web.getsockname()[1]
@@ -189,13 +181,21 @@ class App:
         task.cancel()
         await asyncio.wait([task])
 
-    async def _serve_http(self, sock: socket.socket, tls: ssl.SSLContext | None) -> None:
+    async def _serve_tcp(self, sock: socket.socket, tls: Certificate | None) -> None:
+        if tls is not None:
+            port = EncryptedPort(self.hub, sock, lambda: tls.context, lambda counted: Threshold(self.hub, counted))
+            self._open.callback(port.close)
+            return
+        server = await asyncio.get_running_loop().create_server(lambda: Threshold(self.hub), sock=sock, backlog=BACKLOG)
+        self._open.callback(server.close)
+
+    async def _serve_http(self, sock: socket.socket, tls: Certificate | None) -> None:
         import uvicorn
 
         from hubbub.asgi import build
         from hubbub.compat.lobby import lobby_door
         from hubbub.transports import sse
-        from hubbub.transports.http import HttpPort, websocket_door
+        from hubbub.transports.http import HttpPort, http_port, websocket_door
 
         config = uvicorn.Config(
             build(self.settings),
@@ -210,13 +210,21 @@ class App:
             backlog=BACKLOG,
         )
         config.load()
-        config.ssl = tls
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
         server.lifespan.state.update({"hub": self.hub, "site": self.site, "upgrades": (websocket_door, lobby_door)})
-        await server.startup(sockets=[sock])
+        await server.startup(sockets=[] if tls else [sock])
         self.hub.spawn(sse.beat(server.server_state.connections), standing=True)
         self._open.push_async_callback(self._stop_http, server, sock, self.hub.spawn(server.main_loop(), standing=True))
+        if tls is not None:
+            port = EncryptedPort(
+                self.hub,
+                sock,
+                lambda: tls.context,
+                lambda counted: http_port(server, counted),
+                counts=not self.settings.behind_proxy,
+            )
+            self._open.callback(port.close)
 
     async def _stop_http(self, server: uvicorn.Server, sock: socket.socket, ticking: asyncio.Task[None]) -> None:
         server.should_exit = True

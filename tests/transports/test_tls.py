@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import structlog
 
 from hubbub.core.errors import BadRequest
 from support.certificates import Certificates, certificates
@@ -252,6 +253,31 @@ async def test_a_certificate_that_is_renewed_is_shown_from_then_on(
         await alice.write(talker.welcome["user"], "open connections stay")
         assert await talker.message("open connections stay")
         talker.cut()
+
+
+async def test_a_certificate_whose_key_is_not_there_yet_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hubbub.tls.LOOK_EVERY_S", 0.01)
+    first, second = (certificates(tmp_path_factory.mktemp("certificates")) for _ in range(2))
+    async with serving(tmp_path_factory.mktemp("home"), first.trusting, **first.flags) as house:
+        with structlog.testing.capture_logs() as logged:
+            first.cert.write_bytes(second.cert.read_bytes())
+            async with asyncio.timeout(WAIT_S):
+                while not logged:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+            for kind in TALKERS:
+                async with await house.talk(kind, fresh("ann")) as ann:
+                    assert ann.welcome
+            assert [entry["event"] for entry in logged] == ["certificate_not_renewed"], "it is said once"
+            house.tls = second.trusting
+            first.key.write_bytes(second.key.read_bytes())
+            async with asyncio.timeout(WAIT_S):
+                while logged[-1]["event"] != "certificate_renewed":  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        for kind in TALKERS:
+            async with await house.talk(kind, fresh("bob")) as bob:
+                assert bob.welcome
 
 
 @pytest.mark.parametrize("break_it", ["cert", "key", "both"])

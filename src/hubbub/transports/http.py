@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import httptools
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from hubbub.core import websocket
@@ -61,7 +62,7 @@ class HttpPort(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._peer = peer_of(transport)
-        if not self._site.proxied and not self._count(self._peer):
+        if not self._site.proxied and not self._counted and not self._count(self._peer):
             return
         self._await_head()
 
@@ -276,3 +277,11 @@ class HttpPort(HttpToolsProtocol):
         door.connection_made(self.transport)
         if self.flow.write_paused:  # by an answer the client has not read yet; nobody else will tell the door
             door.pause_writing()
+
+
+def http_port(server: uvicorn.Server, counted: str) -> HttpPort:
+    """A connection of a server that has started, as the server itself makes them; one that was counted already for
+    this address, unless it is ""."""
+    port = HttpPort(server.config, server.server_state, server.lifespan.state)
+    port._counted = counted
+    return port

@@ -21,23 +21,25 @@ TOO_MANY = b"Too many connections from your address; close one first.\n"
 
 
 class Threshold(asyncio.Protocol):
-    """A connection nobody has spoken on yet."""
+    """A connection nobody has spoken on yet. `counted`: the address it was counted for already."""
 
     __slots__ = ("_counted", "_greeted", "_hub", "_timer", "_transport")
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, counted: str = "") -> None:
         self._hub = hub
+        self._counted = counted
         self._greeted = False
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._counted = peer_of(transport)
-        if not self._hub.addresses.enter(self._counted):
-            self._counted = ""
-            self._transport.write(TOO_MANY)
-            self._transport.close()
-            return
+        if not self._counted:
+            address = peer_of(transport)
+            if not self._hub.addresses.enter(address):
+                self._transport.write(TOO_MANY)
+                self._transport.close()
+                return
+            self._counted = address
         self._timer = asyncio.get_running_loop().call_later(GREET_AFTER_S, self._greet)
 
     def _greet(self) -> None:
