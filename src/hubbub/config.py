@@ -93,6 +93,13 @@ def _seconds(text: str) -> float:
     return number
 
 
+def _hours(text: str) -> float:
+    number = float(text)
+    if not 0.01 <= number <= 876_000:
+        raise ValueError("expected hours, from 0.01 (36 seconds) to 876000 (a hundred years)")
+    return number
+
+
 def _text_bytes(text: str) -> int:
     number = int(text)
     if not 1 <= number <= MAX_TEXT_BYTES:
@@ -253,13 +260,14 @@ SETTINGS: tuple[Setting, ...] = (
         "The key from before: its tokens are still read, so that changing the key signs nobody out.",
         secret=True,
     ),
-    Setting("jwt_expires_in_hours", 720.0, _positive, "Hours a token is good for.", ("JWT_EXPIRES_IN_HOURS",)),
+    Setting("jwt_expires_in_hours", 720.0, _hours, "Hours a token is good for.", ("JWT_EXPIRES_IN_HOURS",)),
 )
 
-SECRETS = frozenset({"OPENAI_API_KEY"}).union(
+SECRETS = frozenset({"OPENAI_API_KEY", "DATABASE_URI", "MONGO_URL", "REDIS_URL"}).union(
     *((setting.variable, *setting.aliases) for setting in SETTINGS if setting.secret)
 )
-"""Variables that are given to nobody who does not need them."""
+"""Variables that hold a secret, or may, as the address of a database can have a password in it. They are given to
+nobody who does not need them."""
 
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 _BY_VARIABLE = {

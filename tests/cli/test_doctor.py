@@ -154,6 +154,15 @@ def test_secrets_in_dotenv_that_others_can_read(home: Path, tmp_path: Path) -> N
     assert complaints(home, dotenv=dotenv) == []
 
 
+@pytest.mark.parametrize("name", ["DATABASE_URI", "MONGO_URL", "REDIS_URL", "HUBBUB_TOKEN"])
+def test_an_address_may_hold_a_password(home: Path, tmp_path: Path, name: str) -> None:
+    dotenv = tmp_path / ".env"
+    dotenv.write_text(f"{name}=redis://ann:canary@localhost\n")
+    dotenv.chmod(0o644)
+
+    assert name in one_complaint(home, "unsafe", "dotenv", dotenv=dotenv)
+
+
 def test_logs_that_others_can_read(home: Path, tmp_path: Path) -> None:
     logs = tmp_path / "logs"
     logs.mkdir(mode=0o755)

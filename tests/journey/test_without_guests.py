@@ -107,9 +107,11 @@ async def test_the_thermometer_comes_in_without_guests_and_after_every_restart(t
 
 
 async def test_where_guests_are_welcome_nothing_is_registered(tmp_path: Path) -> None:
-    up = await start(tmp_path / "home", HUBBUB_TOKEN=CANARY)
+    addresses = dict.fromkeys(("DATABASE_URI", "MONGO_URL", "REDIS_URL"), f"proto://ann:{CANARY}@db")
+    up = await start(tmp_path / "home", HUBBUB_TOKEN=CANARY, **addresses)
     try:
         assert "hubbub user add" not in up.said
+        assert CANARY.encode() not in seen_by_others({"thermometer": (await children(up))["thermometer"]})
         alice = await Framed().connect(up.tcp, user="alice")
         await measured(alice, "first")
         alice.cut()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import pytest
 
 from hubbub import config
 from hubbub.asgi import Outside
+from hubbub.cli.serve import introduce
 from hubbub.core.errors import BadRequest
 from hubbub.transports.site import Site
+from support.server import serving
 
 NOWHERE = Path("/nonexistent")
 
@@ -88,6 +92,7 @@ def test_origins_are_named_exactly(origins: str, wrong: str) -> None:
         (["--tls-cert", "/nonexistent.pem", "--tls-key", "/nonexistent.pem"], {}, "cannot be used"),
         ([], {"JWT_SECRET_KEY": "your-secret-key-change-me-please-now"}, "sample"),
         ([], {"JWT_SECRET_KEY": "short"}, "at least 32 bytes"),
+        ([], {"JWT_EXPIRES_IN_HOURS": "0"}, "expected hours, from 0.01"),
     ],
 )
 async def test_one_sentence_says_what_to_do(
@@ -98,6 +103,31 @@ async def test_one_sentence_says_what_to_do(
     assert code == 2
     assert said in words
     assert len(words.strip().splitlines()) == 1, words
+
+
+@pytest.mark.parametrize("hours", ["0", "0.009", "-1", "876001", "inf", "nan"])
+def test_tokens_live_neither_no_time_nor_for_ever(hours: str) -> None:
+    with pytest.raises(BadRequest, match=r"expected hours, from 0\.01 \(36 seconds\) to 876000 \(a hundred years\)"):
+        settings(jwt_expires_in_hours=hours)
+
+    assert settings(jwt_expires_in_hours="0.01").jwt_expires_in_hours == 0.01
+    assert settings(jwt_expires_in_hours="876000").jwt_expires_in_hours == 876000
+
+
+async def test_however_short_tokens_live_the_device_is_introduced_without_haste(tmp_path: Path) -> None:
+    heard, told = os.pipe()
+    try:
+        async with serving(tmp_path, guests="off", jwt_expires_in_hours=0.01 / 3600) as house:
+            asked = argparse.Namespace(introduce="thermometer1", ready_fd=told)
+            introducing = asyncio.create_task(introduce(asked, house.app))
+            await asyncio.sleep(0.2)
+            introducing.cancel()
+        lines = os.read(heard, 1 << 16).splitlines()
+    finally:
+        os.close(heard)
+        os.close(told)
+
+    assert len(lines) == 1
 
 
 async def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:

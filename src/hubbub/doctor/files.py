@@ -8,7 +8,7 @@ import pwd
 from collections.abc import Iterator
 from pathlib import Path
 
-from hubbub.config import SETTINGS, Settings
+from hubbub.config import SECRETS, Settings
 from hubbub.core.errors import BadRequest
 from hubbub.doctor.findings import Finding, fine, note, unsafe, wrong
 from hubbub.hub.auth import Auth, load_key
@@ -16,14 +16,6 @@ from hubbub.stores.sqlite import DATABASE
 
 OTHERS = 0o077
 """What a mode allows to everybody but the owner."""
-
-SECRETS = {variable for setting in SETTINGS if setting.secret for variable in (setting.variable, *setting.aliases)} | {
-    "OPENAI_API_KEY",
-    "DATABASE_URI",
-    "MONGO_URL",
-    "REDIS_URL",
-}
-"""Variables that hold a secret, or may: an address of a database can have a password in it."""
 
 
 def home(settings: Settings) -> Iterator[Finding]:
