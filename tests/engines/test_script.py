@@ -136,6 +136,17 @@ async def test_a_program_that_always_has_something_to_say_is_stopped_in_time_too
     assert "took longer than 0.2 seconds" in end
 
 
+async def test_a_silent_program_is_stopped_when_its_whole_time_is_over(scripts: Scripts) -> None:
+    said, end = await answer(scripts(total_s=0.5), LONG)
+
+    assert said == "one"
+    assert "took longer than 0.5 seconds" in end
+
+
+async def test_the_last_line_needs_no_end(scripts: Scripts) -> None:
+    assert await answer(scripts(shell("printf 0/one"))) == ("one", "")
+
+
 @pytest.mark.parametrize("plain", [(), ("--plain",)])
 async def test_exit_code_0_ends_what_has_said_something(plain: tuple[str, ...], scripts: Scripts) -> None:
     found = await answers(scripts((*MOCK, *plain)), "[[first=0.05 exit=0]] one", "two", SILENT)
