@@ -32,6 +32,8 @@ from support.programs import (
 async def test_nothing_of_a_prompt_can_be_seen_from_outside(scripts: Scripts) -> None:
     text, inherited = "[[stall]] secret", os.open(os.devnull, os.O_RDONLY)
     os.set_inheritable(inherited, True)
+    terminal, (keyboard, typed) = os.dup(0), os.pipe()
+    os.dup2(keyboard, 0)
     pieces = scripts().answer([asking(text, run="secret-run")])
     await anext(pieces)
 
@@ -44,7 +46,9 @@ async def test_nothing_of_a_prompt_can_be_seen_from_outside(scripts: Scripts) ->
     assert (os.getpgid(pid), os.getsid(pid)) == (pid, pid)
     assert (directory.stat().st_mode & 0o777, file.stat().st_mode & 0o777) == (0o700, 0o600)
     assert b"secret" not in file.read_bytes()
-    os.close(inherited)
+    os.dup2(terminal, 0)
+    for fd in (inherited, terminal, keyboard, typed):
+        os.close(fd)
     await pieces.aclose()
 
 
@@ -153,10 +157,11 @@ async def test_a_program_whose_answers_have_ended_may_tidy_up(scripts: Scripts, 
 
 
 async def test_a_program_that_floods_waits_until_somebody_asks(scripts: Scripts) -> None:
-    pieces = scripts(shell(f"exec yes 0/{'x' * 100}")).answer([asking("hi")])
+    line = f"0/{os.getpid()}-{'x' * 100}"
+    pieces = scripts(shell(f"exec yes {line}")).answer([asking("hi")])
     await anext(pieces)
 
-    pid = next(pid for pid in pids() if proc(pid, "cmdline").startswith(b"yes\x000/xxx"))
+    pid = next(pid for pid in pids() if proc(pid, "cmdline") == f"yes\0{line}\0".encode())
     await until(lambda: state(pid) == "S")  # in its write
 
     written = dict(line.split(b": ") for line in proc(pid, "io").splitlines())[b"wchar"]
@@ -218,3 +223,25 @@ async def test_a_program_leaves_no_open_file_and_no_thread_of_ours(scripts: Scri
         await answer(scripts(("/no/such/program",)))
 
     await until(lambda: (len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))) == before)
+
+
+async def test_others_have_their_turn_before_each_read() -> None:
+    turns: list[int] = []
+    group = ProcessGroup(["yes", "x" * 1000])
+    await until(lambda: state(group.pid) == "S" and b"yes" in proc(group.pid, "cmdline"))  # there is a lot to read
+
+    for count in range(1, 4):
+        asyncio.get_running_loop().call_soon(turns.append, count)
+        await group.read(5)
+        assert len(turns) == count
+
+    group.let_go()
+
+
+async def test_only_the_end_of_a_long_complaint_is_kept() -> None:
+    group = ProcessGroup(shell("head -c 1000000 /dev/zero | tr '\\0' x >&2; printf end >&2"))
+    await group.read(5)
+
+    assert group.complaint == "x" * (process_group.TAIL_BYTES - 3) + "end"
+    await group.stop()
+    group.let_go()

@@ -16,17 +16,7 @@ from hubbub.core.nouns import Prompt, RunState, Task, Turn
 from hubbub.core.ports import EngineFailure, Progress
 from hubbub.engines.script import PREFIX, ScriptEngine, context
 from hubbub.hub.worker import Worker
-from support.programs import (
-    LONG,
-    MOCK,
-    SILENT,
-    Scripts,
-    answer,
-    answers,
-    asking,
-    python,
-    shell,
-)
+from support.programs import LONG, MOCK, SILENT, Scripts, answer, answers, asking, python, shell, until
 
 
 async def test_four_are_answered_by_one_run_of_the_program(scripts: Scripts) -> None:
@@ -73,6 +63,7 @@ async def test_a_prompt_arrives_as_it_was_written(text: str, scripts: Scripts) -
 async def test_the_file_has_the_whole_conversation_and_the_newest_words_of_a_person() -> None:
     turns = (
         Turn(role="system", name="", text="Be kind."),
+        Turn(role="user", name="bob", text="earlier"),
         Turn(role="user", name="alice", text="grüße \ud800"),
         Turn(role="assistant", name="openai", text="hello"),
     )
@@ -131,9 +122,15 @@ async def test_bytes_that_are_no_text_are_replaced(scripts: Scripts) -> None:
 
 
 async def test_a_program_that_always_has_something_to_say_is_stopped_in_time_too(scripts: Scripts) -> None:
-    _, end = await answer(scripts(("yes", "noise"), total_s=0.2, max_bytes=1 << 40))
+    ends = asyncio.get_running_loop().time() + 0.2
+    pieces = scripts(shell(f"exec yes 0/{'x' * 100}"), total_s=0.2).answer([asking("hi")])
+    await anext(pieces)
+    await until(lambda: asyncio.get_running_loop().time() > ends + 0.1)  # the pipe is full by now
 
-    assert "took longer than 0.2 seconds" in end
+    *said, (_, last) = [one async for one in pieces]
+
+    assert said == []  # of all there was
+    assert "took longer than 0.2 seconds" in str(last)
 
 
 async def test_a_silent_program_is_stopped_when_its_whole_time_is_over(scripts: Scripts) -> None:
@@ -141,6 +138,10 @@ async def test_a_silent_program_is_stopped_when_its_whole_time_is_over(scripts: 
 
     assert said == "one"
     assert "took longer than 0.5 seconds" in end
+
+
+async def test_a_program_may_take_its_time_before_it_begins(scripts: Scripts) -> None:
+    assert await answer(scripts(first_s=10, idle_s=0.1), "[[first=0.2]] one") == ("one", "")
 
 
 async def test_the_last_line_needs_no_end(scripts: Scripts) -> None:
