@@ -1,0 +1,153 @@
+"""The engine for every server that speaks Chat Completions: OpenAI, Ollama, vLLM, llama.cpp, LM Studio, LiteLLM.
+
+It posts a thread's turns, relays the text as it comes, and closes the connection when nobody wants the rest, by which
+these servers stop writing. Nothing is tried twice: whoever asks may ask again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from urllib.parse import urlsplit
+
+from hubbub.core.nouns import Prompt
+from hubbub.core.ports import EngineFailure, Piece, Usage
+from hubbub.engines.chat_failures import ChatFailures, Cut
+from hubbub.engines.chat_messages import messages
+from hubbub.engines.chat_reader import ChatReader
+
+AFTER_S = 2.0
+"""How long a server that has told the end of an answer may take to tell what it cost."""
+
+
+class ChatEngine:
+    """Asks the model `model` of the server at `base_url` (`http://127.0.0.1:11434/v1`).
+
+    Raises ValueError: the address or the key cannot be one; the sentence repeats neither.
+
+    Args:
+        base_url: what stands before `/chat/completions`; http or https, without a name, password or query.
+        api_key: sent to this server and nobody else.
+        at_once: how many questions it is asked at the same time.
+        connect_s: how long connecting may take, and then TLS again.
+        first_s: from asking until the model begins to write, be it thoughts.
+        idle_s: between two pieces. A gateway's heartbeats are not the model's.
+        total_s: from asking to the end.
+        max_tokens: how long an answer may be, in the model's tokens; None: as the server does.
+    """
+
+    batch = 1
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        api_key: str | None = None,
+        *,
+        at_once: int = 8,
+        connect_s: float = 5,
+        first_s: float = 120,
+        idle_s: float = 30,
+        total_s: float = 600,
+        max_tokens: int | None = None,
+    ) -> None:
+        from hubbub.engines.chat_server import ChatServer  # 0.15 s that a server without such a model is spared
+
+        base, where = _address(base_url)
+        key = (api_key or "").strip()
+        if not all("!" <= char <= "~" for char in key):
+            raise ValueError("The model server's key has characters in it that no key has; look at how it was set.")
+        self.name = model
+        self.at_once = at_once
+        self._first_s = first_s
+        self._idle_s = idle_s
+        self._total_s = total_s
+        self._fail = ChatFailures(where, model, key)
+        self._server = ChatServer(f"{base}/chat/completions", key, connect_s, self._fail)
+        self._asked: dict[str, object] = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
+        if max_tokens is not None:
+            # OpenAI's newer models refuse the older name, and some other servers ignore the newer one.
+            name = "max_completion_tokens" if where.startswith("api.openai.com:") else "max_tokens"
+            self._asked[name] = max_tokens
+
+    async def answer(self, prompts: Sequence[Prompt]) -> AsyncIterator[tuple[int, Piece]]:
+        """Yield (index of the prompt, piece of its answer), a Usage if the server tells one, then an empty piece; or
+        the EngineFailure that ended that answer. Several prompts are answered one after the other."""
+        for index, prompt in enumerate(prompts):
+            try:
+                async with aclosing(self._write(prompt)) as pieces:
+                    async for piece in pieces:
+                        yield index, piece
+            except EngineFailure as failure:
+                yield index, failure
+            else:
+                yield index, ""
+
+    async def _write(self, prompt: Prompt) -> AsyncGenerator[str | Usage, None]:
+        body = json.dumps({**self._asked, "messages": messages(prompt)}, ensure_ascii=False).encode(errors="replace")
+        reader, wrote = ChatReader(), False
+        async with aclosing(self._read(body, reader)) as texts:
+            async for text in texts:
+                if text:
+                    wrote = True
+                    yield text
+        if reader.usage is not None:
+            yield reader.usage
+        if reader.error is not None:
+            raise self._fail.broke_off(reader.error)
+        if reader.strange or not reader.events:
+            raise self._fail.strange()
+        if reader.finish == "content_filter":
+            raise self._fail.filtered()
+        if reader.finish is None and not reader.over:
+            raise self._fail.cut()
+        if not wrote:
+            raise self._fail.empty(reader.finish)
+
+    async def _read(self, body: bytes, reader: ChatReader) -> AsyncGenerator[str, None]:
+        """Yield what `reader` makes of the answer. Time counts while we wait, not while others deal with a piece."""
+        now = asyncio.get_running_loop().time
+        began = now()
+        try:
+            async with self._server.ask(body, min(self._first_s, self._total_s)) as reply:
+                waited = now() - began
+                while not reader.over:
+                    since, heard = now(), reader.wrote
+                    patience_s = AFTER_S if reader.finish else self._idle_s if reader.wrote else self._first_s
+                    async with asyncio.timeout_at(min(since + patience_s - waited, began + self._total_s)):
+                        chunk = await reply.next()
+                    text = reader.feed(chunk) if chunk else reader.end()
+                    waited = 0 if reader.wrote > heard else waited + now() - since
+                    yield text
+                    if not chunk:
+                        break
+        except (TimeoutError, Cut) as failure:
+            if reader.finish:
+                return  # what it said is whole; only what it cost is not known
+            if isinstance(failure, Cut):
+                raise (self._fail.cut() if reader.events else self._fail.hung_up()) from None
+            if now() >= began + self._total_s:
+                raise self._fail.never_ended(self._total_s) from None
+            if reader.wrote:
+                raise self._fail.fell_silent(self._idle_s) from None
+            raise self._fail.never_began(self._first_s) from None
+
+
+def _address(base_url: str) -> tuple[str, str]:
+    """The address without a slash at its end, and its host and port. Raises ValueError."""
+    base = base_url.strip().rstrip("/")
+    try:
+        parts = urlsplit(base)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        odd = "@" in parts.netloc or "?" in base or "#" in base or not base.isprintable() or " " in base
+        if odd or not parts.hostname:
+            raise ValueError
+    except (KeyError, ValueError):
+        raise ValueError(
+            "The model server's address must be like http://127.0.0.1:11434/v1, "
+            "without a name, a password, a query or a fragment."
+        ) from None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return base, f"{host}:{port}"
