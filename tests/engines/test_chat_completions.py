@@ -460,8 +460,7 @@ async def test_the_socket_is_closed_however_an_answer_ends(act: Act) -> None:
     async with playing(act) as script:
         answering = asyncio.create_task(heard(script))
         async with asyncio.timeout(5):
-            while not script.asked:
-                await asyncio.sleep(0)
+            await script.reached.wait()
             answering.cancel()
             await asyncio.wait([answering])
             await script.left.wait()

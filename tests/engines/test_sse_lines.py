@@ -57,14 +57,12 @@ def test_llama_cpps_older_way_to_tell_an_error_is_understood() -> None:
 
 @pytest.mark.parametrize("size", [1000, 1 << 22])
 def test_a_line_without_an_end_is_refused_at_a_mebibyte(size: int) -> None:
-    lines, fed = SseLines(), 0
+    lines = SseLines()
+    for _ in range(MAX_EVENT_BYTES // size):
+        lines.feed(b"x" * size)
 
     with pytest.raises(TooLong):
-        while fed < 1 << 23:
-            lines.feed(b"x" * size)
-            fed += size
-
-    assert fed <= MAX_EVENT_BYTES
+        lines.feed(b"x" * size)
 
 
 def test_neither_a_long_line_nor_an_event_of_many_lines_is_longer_than_a_mebibyte() -> None:

@@ -82,5 +82,5 @@ class Llama:
 
     async def until_busy(self, slots: int, within_s: float = 5.0) -> None:
         async with asyncio.timeout(within_s):
-            while await self.busy() != slots:
+            while await self.busy() != slots:  # noqa: ASYNC110 - another process, which cannot tell us
                 await asyncio.sleep(0.005)

@@ -30,6 +30,8 @@ class Script:
     port: int = 0
     scheme: str = "http"
     asked: list[Asked] = field(default_factory=list)
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a question has come."""
     left: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a connection came to its end, from either side."""
 
@@ -43,10 +45,12 @@ class Script:
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
             body = json.loads(await reader.readexactly(int(headers["content-length"])))
             self.asked.append(Asked(head[0], headers, body))
+            self.reached.set()
             act = asyncio.ensure_future(self.acts[min(len(self.asked), len(self.acts)) - 1](writer))
             gone = asyncio.ensure_future(reader.read(1))
             await asyncio.wait([act, gone], return_when=asyncio.FIRST_COMPLETED)
-            act.cancel(), gone.cancel()
+            for task in (act, gone):
+                task.cancel()
             await asyncio.wait([act, gone])
         except (ConnectionError, asyncio.IncompleteReadError):
             pass

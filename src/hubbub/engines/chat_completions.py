@@ -81,7 +81,7 @@ class ChatEngine:
                     async for piece in pieces:
                         yield index, piece
             except EngineFailure as failure:
-                yield index, failure
+                yield index, EngineFailure(*failure.args)  # a sentence, without what stood around where it was raised
             else:
                 yield index, ""
 

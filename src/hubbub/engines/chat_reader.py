@@ -57,10 +57,8 @@ class ChatReader:
         if self._whole is None:
             return self._read(None)
         text = self._object(bytes(self._whole))
-        if self.events:
-            self.over = True
-        else:
-            self._stop(strange=self.error is None)
+        self.over = True
+        self.strange = self.error is None and not self.events
         return text
 
     def _read(self, chunk: bytes | None) -> str:
