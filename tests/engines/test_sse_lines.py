@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hubbub.engines.sse_lines import MAX_EVENT_BYTES, SseLines, TooLong
 
 STREAM = (
-    '\ufeff: a comment\n\ndata: {"a": 1}\n\ndata:\n\nid: 7\nretry: 5\n\nevent: error\ndata: über 🙂\n\n'
+    '\ufeffdata: {"a": 1}\n\n: a comment\n\ndata:\n\nid: 7\nretry: 5\n\nevent: error\ndata: über 🙂\n\n'
     "data: two\ndata: lines\n\nwhat is this\ndata:  one space goes\n\ndata: [DONE]"
 ).encode()
 MEANS = [

@@ -219,7 +219,7 @@ def wait_s(headers: Mapping[str, str]) -> float | None:
             wait = float(headers.get(name, "")) / per_second
         except ValueError:
             continue
-        if 0 <= wait < math.inf:
+        if wait >= 0:  # and a number
             return wait
     try:
         then, now = (parsedate_to_datetime(headers[name]) for name in ("retry-after", "date"))

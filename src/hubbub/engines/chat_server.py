@@ -72,7 +72,7 @@ class ChatServer:
                     await self._refuse(response, reply)
                 yield reply
         finally:
-            await response.aclose()
+            await response.aclose()  # closing the chunks does it too, but not when none was asked for
 
     async def _refuse(self, response: httpx2.Response, reply: Reply) -> NoReturn:
         body = b""
