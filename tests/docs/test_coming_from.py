@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import signal
+import ssl
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Any
 import httpx2
 import jwt
 import pytest
+import trustme
 import websockets
 
 from hubbub import config
@@ -491,6 +493,24 @@ async def a_name_is_registered_and_needs_its_password(house: House) -> None:
     assert again.json()["user"] == name
     house.http.cookies.clear()
     assert (await house.get("/api/me", user=name)).status_code == 401
+
+
+@tries("limitation: no encryption")
+async def both_ports_are_encrypted(house: House) -> None:
+    authority = trustme.CA()
+    issued, trusted = authority.issue_cert("127.0.0.1"), ssl.create_default_context()
+    authority.configure_trust(trusted)
+    cert, key = house.tmp / "cert.pem", house.tmp / "key.pem"
+    issued.private_key_pem.write_to_path(key)
+    for part in issued.cert_chain_pems:
+        part.write_to_path(cert, append=True)
+    async with another(house, HUBBUB_TLS_CERT=str(cert), HUBBUB_TLS_KEY=str(key)) as (app, _):
+        async with httpx2.AsyncClient(base_url=f"https://127.0.0.1:{app.http_port}", verify=trusted) as http:
+            assert (await http.get("/healthz")).text == "ok"
+        reader, writer = await asyncio.open_connection("127.0.0.1", app.tcp_port, ssl=trusted)
+        writer.write(b"\n")
+        assert (await reader.readuntil(b": ")).decode().endswith("Enter your username: ")
+        writer.close()
 
 
 @tries("CORS_ORIGINS")
