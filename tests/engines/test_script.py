@@ -173,6 +173,14 @@ async def test_what_a_program_complains_of_is_one_clean_bounded_line(scripts: Sc
     )
 
 
+async def test_what_a_program_complains_of_is_not_shown_to_others_of_its_batch(scripts: Scripts) -> None:
+    quotes = shell('base64 -d "$1" >&2; exit 9')
+
+    for said in await answers(scripts(quotes), "a secret", "something else"):
+        assert said[-1].startswith("<The script ended with exit code 9; whoever runs this server")
+        assert "secret" not in said[-1]
+
+
 async def test_a_program_that_cannot_be_started_fails_the_batch(scripts: Scripts) -> None:
     with pytest.raises(EngineFailure) as failure:
         await answers(scripts(("/no/such/program",)), "a", "b")

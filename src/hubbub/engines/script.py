@@ -142,7 +142,8 @@ class ScriptEngine:
         if not lines.open:
             return
         if wrong is None and program.code:
-            wrong = _ended(program.code, program.complaint)
+            # What it complains of may quote a question, which is for the people who asked it alone.
+            wrong = _ended(program.code, program.complaint if lines.slots == 1 else None)
         if wrong is not None:
             log.warning("script_failed", code=program.code, open=len(lines.open))
         for slot in sorted(lines.open):
@@ -211,7 +212,7 @@ def _end_of(slot: int, lines: Lines, wrong: str | None) -> Piece:
     return EngineFailure("The script wrote nothing; ask again, or in other words.")
 
 
-def _ended(code: int, complaint: str) -> str:
+def _ended(code: int, complaint: str | None) -> str:
     if code > 0:
         how = f"ended with exit code {code}"
     else:
@@ -221,7 +222,9 @@ def _ended(code: int, complaint: str) -> str:
     return _because(f"The script {how}", complaint)
 
 
-def _because(what: str, complaint: str) -> str:
+def _because(what: str, complaint: str | None) -> str:
+    if complaint is None:
+        return f"{what}; {TELL}."
     said = sentence(complaint)
     return f"{what}: {said}" if said else f"{what} and did not say why; {TELL}."
 

@@ -37,7 +37,7 @@ class Lines:
         """A line beyond MAX_LINE_BYTES came; nothing after it is read."""
         self.unreadable = 0
         self.misplaced = 0
-        self._slots = slots
+        self.slots = slots
         self._rest = bytearray()  # a line that has not ended
         self._pieces: dict[int, list[str]] = {}
         self._ready: list[tuple[int, Piece]] = []
