@@ -60,7 +60,7 @@ async def test_a_program_that_is_killed_fails_what_has_not_ended(scripts: Script
 
     assert found[-1] == (1, "")
     ((slot, piece),) = [one async for one in pieces]
-    assert (slot, str(piece)[:36]) == (0, "The script was killed by SIGKILL and")
+    assert (slot, str(piece)[:34]) == (0, "The script was killed by SIGKILL; ")
 
 
 async def test_a_program_that_is_stopped_is_ended_when_its_time_is_over(scripts: Scripts) -> None:
