@@ -126,12 +126,10 @@ class Accounts:
 
     async def revoke(self, id: str) -> Token:
         """Raises NotFound."""
-        for row in self.rows():
-            for token in self._gate.tokens_of(row.account.name):
-                if token.id == id:
-                    await self._gate.revoke_token(id, by=ME)
-                    return token
-        raise NotFound(f"There is no token {id}; 'hubbub user tokens NAME' lists those of an account.")
+        try:
+            return await self._gate.revoke_token(id, by=ME)
+        except NotFound:
+            raise NotFound(f"There is no token {id}; 'hubbub user tokens NAME' lists those of an account.") from None
 
 
 @asynccontextmanager

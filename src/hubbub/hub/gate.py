@@ -432,14 +432,15 @@ class Gate:
         mine = self._of.get(name, {}).values()
         return sorted((t for t in mine if t.expires is None or t.expires > now), key=lambda token: token.created)
 
-    async def revoke_token(self, id: str, *, by: Caller) -> None:
-        """Raises NotFound: it is not the caller's, and they are no admin."""
+    async def revoke_token(self, id: str, *, by: Caller) -> Token:
+        """What was revoked. Raises NotFound: it is not the caller's, and they are no admin."""
         token = self._tokens.get(id)
         if token is None or not (token.member == by.name or (by.admin and Scope.ADMIN in by.scopes)):
             raise NotFound("There is no such token.")
         await self._hub.store.accounts.revoke_token(id)
         await self.refresh()
         self.audit("token_revoked", user=token.member, by=by.name, token=id)
+        return token
 
 
 class HasCaller(Protocol):

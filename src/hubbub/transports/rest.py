@@ -129,10 +129,7 @@ async def set_role(hub: HubIn, caller: Caller, id: ThreadId, member: MemberName,
 
 @router.delete("/threads/{id}/members/{member}", summary="Remove a member, or leave", status_code=204)
 async def remove_member(hub: HubIn, caller: Caller, id: ThreadId, member: MemberName) -> Response:
-    if (known := hub.people.known(member)) and known.name == caller.name:
-        await threads.leave(hub, caller, frames.ThreadLeave(thread=id))
-    else:
-        await threads.remove(hub, caller, frames.ThreadRemove(thread=id, member=member))
+    await threads.remove(hub, caller, frames.ThreadRemove(thread=id, member=member))
     return Response(status_code=204)
 
 
