@@ -32,11 +32,25 @@ FLOORS: dict[str, tuple[str, ...]] = {
     # Roof: builds everything, owns lifetimes, alone reads the environment.
     "config": ("core",),
     "process": ("core", "config"),
+    "models": ("core", "engines", "config"),
     "tls": ("core",),
     "upkeep": ("core", "stores", "config", "process"),
     "accounts": ("core", "stores", "buses", "hub", "config", "process"),
     "doctor": ("core", "stores", "hub", "config", "tls", "doctor"),
-    "app": ("core", "stores", "buses", "engines", "hub", "transports", "compat", "config", "process", "tls", "asgi"),
+    "app": (
+        "core",
+        "stores",
+        "buses",
+        "engines",
+        "hub",
+        "transports",
+        "compat",
+        "config",
+        "process",
+        "models",
+        "tls",
+        "asgi",
+    ),
     "asgi": ("core", "stores", "buses", "engines", "hub", "transports", "compat", "config", "app"),
     "launcher": ("core", "apps", "config", "process", "app"),
     "cli": ("core", "client", "apps", "config", "process", "upkeep", "accounts", "doctor", "app", "launcher", "cli"),
@@ -45,7 +59,20 @@ FLOORS: dict[str, tuple[str, ...]] = {
 }
 """Each part of the package, and the parts it may import. Everybody may read `hubbub.__version__`."""
 
-ROOF = ("config", "process", "tls", "upkeep", "accounts", "doctor", "app", "asgi", "launcher", "cli", "__main__")
+ROOF = (
+    "config",
+    "process",
+    "models",
+    "tls",
+    "upkeep",
+    "accounts",
+    "doctor",
+    "app",
+    "asgi",
+    "launcher",
+    "cli",
+    "__main__",
+)
 MAX_LINES = 500
 
 
@@ -178,6 +205,7 @@ PURE = {
     "__future__",
     "asyncio.Future",  # a name in a port's signature
     "base64",
+    "bisect",
     "codecs",
     "collections",
     "dataclasses",

@@ -19,12 +19,11 @@ from hubbub.buses.local import LocalBus
 from hubbub.config import Settings
 from hubbub.core import names
 from hubbub.core.errors import BadRequest, NameTaken, NotFound, Unavailable
-from hubbub.core.nouns import Account, Kind, Scope, Token
+from hubbub.core.nouns import Account, Assistant, Kind, Scope, Token
 from hubbub.hub.access import VISITOR, Caller
 from hubbub.hub.auth import Auth
 from hubbub.hub.gate import MAX_LABEL, Gate
 from hubbub.hub.hub import Hub
-from hubbub.hub.runs import Assistant
 from hubbub.process import audit_log, prepare_home
 from hubbub.stores.sqlite import DATABASE, SqliteStore
 from hubbub.stores.sqlite_file import InUse
@@ -152,7 +151,7 @@ async def opened(settings: Settings, *, make: bool = False) -> AsyncIterator[Acc
     store = await _open(path)
     try:
         auth = Auth(secrets.token_bytes(32), guests=settings.guests_allowed)  # it signs nothing
-        assistants = [Assistant("openai", "", "")] if settings.openai else []
+        assistants = [Assistant(name="openai")] if settings.openai else []
         hub = Hub(store, LocalBus(), auth, assistants=assistants, audit=_audit(settings.logs))
         try:
             await hub.learn()

@@ -20,11 +20,12 @@ from hubbub import __version__
 from hubbub.buses.local import LocalBus
 from hubbub.config import Settings
 from hubbub.core.errors import BadRequest
-from hubbub.core.ports import Engine, Store
+from hubbub.core.nouns import Assistant
+from hubbub.core.ports import Bus, Engine, Store
 from hubbub.hub.auth import Auth, load_key, older_key
 from hubbub.hub.hub import Hub, Limits
-from hubbub.hub.runs import Assistant
 from hubbub.hub.worker import Worker
+from hubbub.models import default_engine, engines
 from hubbub.process import audit_log, prepare_home
 from hubbub.tls import Certificate
 from hubbub.transports.encrypted import EncryptedPort
@@ -36,7 +37,17 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("hubbub.app")
 
-INSTRUCTIONS = "You are openai, an assistant in a conversation of several people. Answer briefly and kindly."
+OPENAI = Assistant(
+    name="openai",
+    instructions="You are openai, an assistant in a conversation of several people. Answer briefly and kindly.",
+    personalities={
+        "happy": "You are in a splendid mood, and it shows.",
+        "angry": "You are in a bad temper, and it shows; you still help.",
+        "spanish": "You answer in Spanish, whatever language you are asked in.",
+    },
+)
+"""The assistant that comes with the server."""
+
 BACKLOG = 4096
 DRAIN_S = 5
 
@@ -84,12 +95,14 @@ class App:
         await store.open()
         self._open.push_async_callback(store.close)
         bus = LocalBus()
-        engine = self._engine or self._demo()
+        writers = {"demo": self._engine} if self._engine else engines(settings)
         self.hub = Hub(
             store,
             bus,
             self._auth(),
-            assistants=[Assistant("openai", INSTRUCTIONS, engine.name)] if settings.openai else [],
+            assistants=[OPENAI] if settings.openai else [],
+            engines=frozenset(writers),
+            engine="demo" if self._engine else default_engine(settings),
             limits=Limits(
                 send_rate=settings.send_rate,
                 send_burst=settings.send_burst,
@@ -101,6 +114,7 @@ class App:
                 slow_s=settings.slow_s,
                 text_bytes=settings.text_bytes,
                 history_turns=settings.max_history_length,
+                history_tokens=settings.max_history_tokens,
                 member_connections=settings.member_connections,
                 address_connections=settings.address_connections,
                 wrong_passwords=settings.wrong_passwords,
@@ -119,7 +133,10 @@ class App:
         )
         await self.hub.start()
         self._open.push_async_callback(self.hub.stop)
-        self._open.push_async_callback(self._stop_worker, self.hub.spawn(self._work(bus, engine), standing=True))
+        if settings.worker:
+            for name, engine in writers.items():
+                work = self.hub.spawn(self._work(bus, name, engine), standing=True)
+                self._open.push_async_callback(self._stop_worker, work)
         loop = asyncio.get_running_loop()
         tls = None
         if settings.tls_cert is not None:
@@ -143,11 +160,6 @@ class App:
 
         return SqliteStore(self.settings.home / DATABASE)
 
-    def _demo(self) -> Engine:
-        from hubbub.engines.demo import DemoEngine
-
-        return DemoEngine(word_s=self.settings.demo_word_s, first_s=self.settings.response_delay)
-
     def _auth(self) -> Auth:
         settings = self.settings
         file = settings.home / "secret.key"
@@ -161,13 +173,15 @@ class App:
             algorithm=settings.jwt_algorithm,
         )
 
-    async def _work(self, bus: LocalBus, engine: Engine) -> None:
+    async def _work(self, bus: Bus, name: str, engine: Engine) -> None:
         """Keep a worker alive."""
+        window_ms = self.settings.wait_batch_ms
         worker = Worker(
             bus,
             engine,
+            name=name,
             batch=self.settings.max_tasks_batch_size,
-            window_s=self.settings.wait_batch_ms / 1000,
+            window_s=None if window_ms is None else window_ms / 1000,
         )
         while True:
             try:

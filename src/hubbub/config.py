@@ -12,6 +12,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +26,10 @@ NOT_SETTINGS = frozenset({"HUBBUB_BUILD_WEB", "HUBBUB_NODE_WHEEL", "HUBBUB_FUZZ"
 """Read by the build and the tests, not by the server."""
 
 NOT_YET = {
-    "OPENAI_BASE_URL": "answers come from the built-in demo model",
     "DATABASE_NAME": "the data stays in SQLite",
-    "REDIS_TASKS_QUEUE_NAME": "runs are queued in this process",
-    "HUBBUB_OPENAI_MODEL": "answers come from the built-in demo model",
     "HUBBUB_OPENAI_STRICT_LOCK": "the OpenAI doors come later",
     "DATABASE_URI": "the data stays in SQLite",
     "MONGO_URL": "the data stays in SQLite",
-    "REDIS_URL": "runs are queued in this process",
-    "OPENAI_API_KEY": "answers come from the built-in demo model",
     "WORKERS": "one process serves everything",
 }
 """Names people bring along that have no effect yet; said at start instead of being ignored in silence."""
@@ -107,6 +103,13 @@ def _text_bytes(text: str) -> int:
     return number
 
 
+def _tokens(text: str) -> int:
+    number = int(text)
+    if not 16 <= number <= 10_000_000:
+        raise ValueError("expected a whole number from 16 to 10000000")
+    return number
+
+
 def _head_bytes(text: str) -> int:
     number = int(text)
     if not 1024 <= number <= 1 << 20:
@@ -137,6 +140,21 @@ def _one_of(*allowed: str) -> Callable[[str], str]:
         return text.lower()
 
     return parse
+
+
+def _words(text: str) -> str:
+    try:
+        if not shlex.split(text):
+            raise ValueError
+    except ValueError:
+        raise ValueError("expected a program and its arguments, as one would type them") from None
+    return text
+
+
+def _key_name(text: str) -> str:
+    if not 1 <= len(text) <= 100 or not text.isprintable() or set(text) & set(" {}"):
+        raise ValueError("expected a name of up to 100 characters without spaces and braces")
+    return text
 
 
 def _key(text: str) -> str:
@@ -226,18 +244,71 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("head_bytes", 16 << 10, _head_bytes, "Bytes the head of an HTTP request may have."),
     Setting("slow_s", 10.0, _seconds, "Seconds a reader may read nothing before it is closed."),
     Setting("max_history_length", 10, _count, "Messages of a thread an assistant is shown.", ("MAX_HISTORY_LENGTH",)),
+    Setting("max_history_tokens", 8000, _tokens, "Tokens of a thread an assistant is shown, four bytes taken for one."),
     Setting(
-        "response_delay", 0.0, _positive, "Seconds the demo model thinks before its first word.", ("RESPONSE_DELAY",)
+        "engine",
+        "auto",
+        _one_of("auto", "demo", "openai", "script"),
+        "Who writes where an assistant does not say: the built-in demo model, a model server, a program of yours. "
+        "`auto`: the model server when it has a key or an address, else the program when there is one, else the demo.",
+    ),
+    Setting(
+        "openai_api_key",
+        "",
+        str,
+        "Key of the model server; a key alone means OpenAI's.",
+        ("OPENAI_API_KEY",),
+        secret=True,
+    ),
+    Setting(
+        "openai_base_url",
+        "",
+        str,
+        "Address of any server that speaks OpenAI's Chat Completions, to its /v1, such as http://127.0.0.1:11434/v1.",
+        ("OPENAI_BASE_URL",),
+    ),
+    Setting("openai_model", "", str, "Model to ask for; without one, the first the server lists."),
+    Setting("openai_at_once", 8, _count, "Answers a model server writes at the same time."),
+    Setting(
+        "script",
+        "",
+        _words,
+        "Program that answers up to four questions at once; when unset, a mock that sleeps.",
+    ),
+    Setting(
+        "response_delay",
+        0.0,
+        _positive,
+        "Seconds the demo model thinks before its first word, and the mock program at most before each.",
+        ("RESPONSE_DELAY",),
     ),
     Setting("demo_word_s", 0.03, _positive, "Seconds the demo model takes for a word."),
     Setting("max_tasks_batch_size", 4, _count, "Answers written together at most.", ("MAX_TASKS_BATCH_SIZE",)),
     Setting(
         "wait_batch_ms",
-        25.0,
+        None,
         _positive,
-        "Milliseconds an answer may wait for others to be written with.",
+        "Milliseconds the oldest waiting answer waits for others to be written with; a twentieth of what a batch "
+        "takes, at most 25, when unset.",
         ("WAIT_BATCH_MS",),
     ),
+    Setting(
+        "redis_url",
+        "",
+        str,
+        "Redis that queues answers for workers anywhere, such as redis://127.0.0.1:6379/0; this process when unset.",
+        ("REDIS_URL",),
+        secret=True,
+    ),
+    Setting(
+        "redis_tasks_queue_name",
+        "hubbub",
+        _key_name,
+        "What the names of our keys in Redis begin with.",
+        ("REDIS_TASKS_QUEUE_NAME",),
+    ),
+    Setting("worker", True, _yes_no, "Write answers in the server's own process; off: others write them, over Redis."),
+    Setting("worker_port", 8001, _port, "Port of a worker of its own for its health and metrics; 0 picks a free one."),
     Setting(
         "jwt_secret_key",
         "",
@@ -263,7 +334,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("jwt_expires_in_hours", 720.0, _hours, "Hours a token is good for.", ("JWT_EXPIRES_IN_HOURS",)),
 )
 
-SECRETS = frozenset({"OPENAI_API_KEY", "DATABASE_URI", "MONGO_URL", "REDIS_URL"}).union(
+SECRETS = frozenset({"DATABASE_URI", "MONGO_URL"}).union(
     *((setting.variable, *setting.aliases) for setting in SETTINGS if setting.secret)
 )
 """Variables that hold a secret, or may, as the address of a database can have a password in it. They are given to

@@ -27,7 +27,7 @@ class Ears:
 
 async def taken(bus: Bus, limit: int = 1, wait_s: float = 0.0) -> list[Lease]:
     async with asyncio.timeout(SOON_S):
-        return await bus.take(limit, wait_s)
+        return await bus.take("demo", limit, wait_s)
 
 
 async def take_one(bus: Bus, run: str = "r", attempt: int = 1) -> Lease:
@@ -166,7 +166,7 @@ async def test_a_full_queue_refuses_and_says_when_to_come_back(bus: Bus) -> None
 
 
 async def test_whoever_takes_from_an_empty_queue_waits_for_the_first_task(bus: Bus) -> None:
-    taking = begun(bus.take(4, 0.0))
+    taking = begun(bus.take("demo", 4, 0.0))
     await turns()
     waited = not taking.done()
 
@@ -179,7 +179,7 @@ async def test_whoever_takes_from_an_empty_queue_waits_for_the_first_task(bus: B
 
 
 async def test_a_full_batch_does_not_wait_for_its_window(bus: Bus) -> None:
-    taking = begun(bus.take(2, 60))
+    taking = begun(bus.take("demo", 2, 60))
     await bus.put(task_of("a"))
     await turns()
     waited = not taking.done()
@@ -200,7 +200,7 @@ async def test_the_window_is_counted_from_when_the_oldest_was_put(bus: Bus, monk
     await bus.put(task_of("b"))
 
     async with asyncio.timeout(SOON_S):
-        leases = await bus.take(9, 60)
+        leases = await bus.take("demo", 9, 60)
 
     assert [lease.task.run for lease in leases] == ["a", "b"]
 
@@ -211,14 +211,14 @@ async def test_a_window_that_has_passed_is_not_waited_for(bus: Bus, monkeypatch:
     clock = loop.time
     monkeypatch.setattr(loop, "time", lambda: clock() + 61)
 
-    taking = begun(bus.take(9, 60))
+    taking = begun(bus.take("demo", 9, 60))
 
     assert taking.done()
     assert [lease.task.run for lease in taking.result()] == ["a"]
 
 
 async def test_who_comes_within_the_window_comes_along(bus: Bus) -> None:
-    taking = begun(bus.take(9, 0.05))
+    taking = begun(bus.take("demo", 9, 0.05))
 
     for name in "abc":
         await bus.put(task_of(name))
@@ -230,7 +230,7 @@ async def test_who_comes_within_the_window_comes_along(bus: Bus) -> None:
 
 
 async def test_two_who_take_never_take_the_same(bus: Bus) -> None:
-    one, other = begun(bus.take(1, 0.0)), begun(bus.take(1, 0.0))
+    one, other = begun(bus.take("demo", 1, 0.0)), begun(bus.take("demo", 1, 0.0))
     await turns()
 
     await bus.put(task_of("a"))
@@ -242,7 +242,7 @@ async def test_two_who_take_never_take_the_same(bus: Bus) -> None:
 
 
 async def test_whoever_stops_taking_takes_nothing_along(bus: Bus) -> None:
-    taking = begun(bus.take(4, 60))
+    taking = begun(bus.take("demo", 4, 60))
     await bus.put(task_of("a"))
     await turns()
 
@@ -399,7 +399,7 @@ async def test_forgetting_makes_room_in_the_queue(bus: Bus) -> None:
 
 
 async def test_when_the_only_task_is_forgotten_within_its_window_the_next_one_is_waited_for(bus: Bus) -> None:
-    taking = begun(bus.take(4, 0.01))
+    taking = begun(bus.take("demo", 4, 0.01))
     await bus.put(task_of("a"))
     await turns()
     bus.forget("a")

@@ -15,12 +15,11 @@ from hubbub.core import frames
 from hubbub.core.feed import Feed, Verdict
 from hubbub.core.forms import Shout
 from hubbub.core.frames import RunDelta
-from hubbub.core.nouns import Draft, Membership, Message, Run, Thread, stamp
+from hubbub.core.nouns import Assistant, Draft, Membership, Message, Run, Thread, stamp
 from hubbub.core.ports import Event, Lease, Page
 from hubbub.hub.access import Caller
 from hubbub.hub.auth import Auth
 from hubbub.hub.hub import Hub
-from hubbub.hub.runs import Assistant
 from hubbub.hub.session import Session
 from hubbub.stores.memory import MemoryStore
 
@@ -239,7 +238,9 @@ class Client:
 @asynccontextmanager
 async def open_hub(store: MemoryStore, bus: LocalBus) -> AsyncIterator[Hub]:
     """A hub with an assistant and a thread `garden` for those who join it."""
-    hub = Hub(store, bus, Auth(bytes(range(32)), guests=True), assistants=[Assistant("openai", "Be kind.", "m")])
+    hub = Hub(
+        store, bus, Auth(bytes(range(32)), guests=True), assistants=[Assistant(name="openai", instructions="Be kind.")]
+    )
     await hub.start()
     await store.create_thread(Thread(id="garden", public=True), [Membership(thread="garden", member="openai")])
     try:

@@ -25,7 +25,7 @@ async def begin_answer(hub: Hub, thread: str = "lobby") -> Pen:
     """openai was asked and begins to write."""
     place = await hub.room(thread)
     await hub.runs.begin(place, "openai", 0)
-    [lease] = await hub.bus.take(1, 0.0)
+    [lease] = await hub.bus.take("demo", 1, 0.0)
     return Pen(hub, lease)
 
 
@@ -153,7 +153,7 @@ async def test_a_new_attempt_begins_the_answer_again_for_those_who_stalled() -> 
         pen.write(" or")
         [run] = await hub.store.open_runs()
         await hub.runs._retry(run)
-        [lease] = await hub.bus.take(1, 0.0)
+        [lease] = await hub.bus.take("demo", 1, 0.0)
         again = Pen(hub, lease)
         again.write("Not to be")
         await quiet()

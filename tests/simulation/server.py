@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from hubbub.buses.local import LocalBus
 from hubbub.core.errors import Problem, Unauthorized
-from hubbub.core.nouns import Prompt
+from hubbub.core.nouns import Assistant, Prompt
 from hubbub.core.ports import EngineFailure, Event
 from hubbub.engines.demo import DemoEngine
 from hubbub.hub.auth import Auth, Claims
 from hubbub.hub.hub import Hub, Limits
-from hubbub.hub.runs import Assistant
 from hubbub.hub.session import Session
 from hubbub.hub.worker import Worker
 from hubbub.transports.tcp import Threshold
@@ -160,7 +159,7 @@ class Server:
             self.store,
             self.bus,
             PlainAuth(bytes(range(32)), guests=True),
-            assistants=[Assistant(name, "Be kind.", "scribe") for name in ASSISTANTS],
+            assistants=[Assistant(name=name, instructions="Be kind.") for name in ASSISTANTS],
             limits=Limits(slow_s=SLOW_S, send_rate=world.send_rate, send_burst=world.send_rate * 2),
             clock=lambda: 1.8e9 + world.loop.time(),
         )

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
+from collections import defaultdict
 from collections.abc import Callable
 
 from hubbub.core.errors import QueueFull
 from hubbub.core.frames import RunDelta
 from hubbub.core.nouns import RunState, Task
-from hubbub.core.ports import Event, Lease, Progress
+from hubbub.core.ports import Event, Lease, Progress, Usage
+from hubbub.core.turns import Turns
 
 MAX_QUEUE = 256
+"""Tasks of one engine that may wait."""
+
+SOONEST_S = 1.0
+LATEST_S = 60.0
+"""When to try again at a full queue, at the soonest and at the latest."""
 
 
 class _Answer:
     """An answer as far as it has come, kept in pieces so that a long one is not copied at every word."""
 
-    __slots__ = ("attempt", "error", "length", "pieces", "state", "truncated")
+    __slots__ = ("attempt", "error", "length", "model", "pieces", "state", "truncated", "usage")
 
     def __init__(self, attempt: int) -> None:
         self.attempt = attempt
@@ -27,6 +33,28 @@ class _Answer:
         self.state = RunState.RUNNING
         self.error: str | None = None
         self.truncated = False
+        self.usage: Usage | None = None
+        self.model = ""
+
+
+class _Queue:
+    """What waits for one engine, and how often a place in it becomes free."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self.more = asyncio.Event()
+        self._taken_at: float | None = None
+        self._gap_s = SOONEST_S * 5
+
+    def taken(self, count: int, now: float) -> None:
+        if self._taken_at is not None and self.turns:
+            self._gap_s += ((now - self._taken_at) / count - self._gap_s) / 4
+        self._taken_at = now
+
+    @property
+    def retry_after(self) -> float:
+        """Seconds until a place is free, by how it went lately."""
+        return float(round(min(LATEST_S, max(SOONEST_S, self._gap_s))))
 
 
 class LocalBus:
@@ -36,11 +64,10 @@ class LocalBus:
     def __init__(self, max_queue: int = MAX_QUEUE) -> None:
         self._hearers: list[Callable[[Event], None]] = []
         self._enders: list[Callable[[str], None]] = []
-        self._queue: deque[tuple[Task, float]] = deque()
+        self._queues: defaultdict[str, _Queue] = defaultdict(_Queue)
         self._max_queue = max_queue
         self._leased: dict[str, Lease] = {}
         self._answers: dict[str, _Answer] = {}
-        self._more = asyncio.Event()
         self._fence = 0
 
     async def open(self) -> None: ...
@@ -67,31 +94,44 @@ class LocalBus:
         self._enders.append(ended)
 
     async def put(self, task: Task) -> int:
-        if len(self._queue) >= self._max_queue and task.attempt == 1:  # what was accepted once is not refused again
-            raise QueueFull(f"{len(self._queue)} answers are waiting already; try again later.", retry_after=5)
-        self._queue.append((task, asyncio.get_running_loop().time()))
-        self._more.set()
-        return len(self._queue)
+        queue = self._queues[task.engine]
+        waits = queue.turns.place(task.run)
+        if waits is not None:
+            return waits
+        if len(queue.turns) >= self._max_queue and task.attempt == 1:  # what was accepted once is not refused again
+            raise QueueFull(
+                f"{len(queue.turns)} answers are waiting already; try again later.", retry_after=queue.retry_after
+            )
+        place = queue.turns.put(task, asyncio.get_running_loop().time())
+        queue.more.set()
+        return place
 
-    async def take(self, limit: int, wait_s: float) -> list[Lease]:
+    async def place(self, run: str) -> int | None:
+        return next((place for queue in self._queues.values() if (place := queue.turns.place(run))), None)
+
+    async def take(self, engine: str, limit: int, wait_s: float) -> list[Lease]:
         loop = asyncio.get_running_loop()
+        queue = self._queues[engine]
         while True:
-            if not self._queue:
-                self._more.clear()
-                await self._more.wait()
+            if not queue.turns:
+                queue.more.clear()
+                await queue.more.wait()
                 continue
-            left = self._queue[0][1] + wait_s - loop.time()
-            if left <= 0 or len(self._queue) >= limit:
+            left = queue.turns.oldest() + wait_s - loop.time()
+            if left <= 0 or queue.turns.whole(limit):
                 break
-            self._more.clear()
+            queue.more.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
-                    await self._more.wait()
+                    await queue.more.wait()
+        now = loop.time()
+        batch = queue.turns.pop(limit)
+        queue.taken(len(batch), now)
         leases: list[Lease] = []
-        while self._queue and len(leases) < limit:
-            task, _ = self._queue.popleft()
+        for waiting in batch:
             self._fence += 1
-            self._leased[task.run] = Lease(task, self._fence)
+            task = waiting.task
+            self._leased[task.run] = Lease(task, self._fence, now - waiting.put_at)
             self._answers[task.run] = _Answer(task.attempt)
             leases.append(self._leased[task.run])
         return leases
@@ -99,7 +139,16 @@ class LocalBus:
     def wanted(self, lease: Lease) -> bool:
         return self._leased.get(lease.task.run) is lease
 
-    async def done(self, lease: Lease, state: RunState, error: str | None = None, *, truncated: bool = False) -> None:
+    async def done(
+        self,
+        lease: Lease,
+        state: RunState,
+        error: str | None = None,
+        *,
+        truncated: bool = False,
+        usage: Usage | None = None,
+        model: str = "",
+    ) -> None:
         run = lease.task.run
         if not self.wanted(lease):
             return
@@ -108,6 +157,7 @@ class LocalBus:
         if answer is None or answer.attempt != lease.task.attempt:
             answer = self._answers[run] = _Answer(lease.task.attempt)
         answer.state, answer.error, answer.truncated = state, error, truncated
+        answer.usage, answer.model = usage, model
         for ended in self._enders:
             ended(run)
 
@@ -123,7 +173,8 @@ class LocalBus:
             return None
         if len(answer.pieces) > 1:
             answer.pieces = ["".join(answer.pieces)]
-        return Progress(answer.attempt, "".join(answer.pieces), answer.state, answer.error, answer.truncated)
+        text = answer.pieces[0] if answer.pieces else ""
+        return Progress(answer.attempt, text, answer.state, answer.error, answer.truncated, answer.usage, answer.model)
 
     def forget(self, run: str) -> None:
         self._answers.pop(run, None)
@@ -131,4 +182,5 @@ class LocalBus:
 
     def _leave(self, run: str) -> None:
         self._leased.pop(run, None)
-        self._queue = deque((task, at) for task, at in self._queue if task.run != run)
+        for queue in self._queues.values():
+            queue.turns.remove(run)

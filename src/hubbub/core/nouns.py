@@ -193,6 +193,22 @@ class Run(Noun, frozen=True, kw_only=True):
     error: str | None = None
     message: str | None = None  # id of the message it ended in
     seq: int | None = None
+    asked_by: str = ""  # whose turn in the queue it takes
+
+
+class Assistant(Noun, frozen=True, kw_only=True):
+    """A member that answers, and when: addressed (triggers.py), and also by itself after `every` messages of others
+    (0: never), or every `every_s` seconds while people listen (0: never)."""
+
+    name: str
+    instructions: str = ""
+    engine: str = ""  # who writes for it; empty: whoever the server is set to
+    model: str = ""  # empty: the engine's own
+    personalities: dict[str, str] = {}  # name -> instructions; the first one is in force until another is chosen
+    every: int = 0
+    every_s: float = 0.0
+    in_turn: bool = False  # waits for the answers that were asked for before, and is shown them
+    owner: str = ""  # who made it; empty: it came with the server
 
 
 class Turn(Noun, frozen=True, kw_only=True):
@@ -209,16 +225,21 @@ class Prompt(Noun, frozen=True, kw_only=True):
     run: str
     assistant: str
     turns: tuple[Turn, ...]
+    model: str = ""  # empty: the engine's own
+    personality: str = ""  # its name, where the assistant has several; its instructions are among the turns
 
 
 class Task(Noun, frozen=True, kw_only=True):
-    """A run in the queue, with its prompt, so that a worker never has to open the store."""
+    """A run in the queue, with its prompt, so that a worker never has to open the store. `engine` names who writes it,
+    `member` who asked."""
 
     run: str
     thread: str
     assistant: str
     attempt: int
     prompt: Prompt
+    engine: str = "demo"
+    member: str = ""
 
 
 def new_id() -> str:

@@ -15,6 +15,7 @@ import msgspec
 from hubbub.core.frames import Frame
 from hubbub.core.nouns import (
     Account,
+    Assistant,
     Draft,
     Member,
     Membership,
@@ -52,20 +53,33 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """A task taken from the queue, until it is done or the lease ends. `fence` grows with every taking."""
+    """A task taken from the queue, until it is done or the lease ends. `fence` grows with every taking. The task had
+    waited for `waited_s` seconds."""
 
     task: Task
     fence: int
+    waited_s: float = 0.0
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """What an answer has cost, in the model's tokens."""
+
+    prompt: int
+    completion: int
 
 
 class Progress(msgspec.Struct, frozen=True):
-    """How far an answer has come. `state` is RUNNING, or how it ended."""
+    """How far an answer has come. `state` is RUNNING, or how it ended. `lost`: whoever wrote it has fallen silent, and
+    it takes another attempt."""
 
     attempt: int
     text: str
     state: RunState = RunState.RUNNING
     error: str | None = None
     truncated: bool = False
+    usage: Usage | None = None
+    model: str = ""  # that wrote it
+    lost: bool = False
 
 
 class Store(Protocol):
@@ -79,6 +93,9 @@ class Store(Protocol):
 
     @property
     def accounts(self) -> Accounts: ...
+
+    @property
+    def assistants(self) -> Assistants: ...
 
     async def open(self) -> None:
         """Open, migrate and lock. Raises Unavailable with the sentence to show when that cannot be done."""
@@ -189,6 +206,28 @@ class Store(Protocol):
         another attempt is under way: then nothing is stored."""
 
 
+class Assistants(Protocol):
+    """The part of a store that says who answers, and in which manner."""
+
+    async def all(self) -> list[Assistant]:
+        """Every assistant there is, the first made first."""
+
+    async def add(self, assistant: Assistant) -> None:
+        """Keep a new assistant. Raises NameTaken: there is one of that name."""
+
+    async def change(self, assistant: Assistant) -> None:
+        """Keep it as it is now. Raises NotFound: there is none of that name."""
+
+    async def delete(self, name: str) -> None:
+        """It answers no more. No error when there is none of that name."""
+
+    async def personality(self, thread: str, member: str) -> str:
+        """The personality that was chosen for a member in a thread; empty: none yet, or they are not in it."""
+
+    async def choose(self, thread: str, member: str, personality: str) -> None:
+        """Nothing happens when they are not in the thread."""
+
+
 class Accounts(Protocol):
     """The part of a store that says who may sign in. Whoever remembers it reads what changed after their version."""
 
@@ -230,21 +269,34 @@ class Bus(Protocol):
         """Shout to every node, this one included. Never waits. A RunDelta also extends what `so_far` tells."""
 
     def listen(self, hear: Callable[[Event], None], ended: Callable[[str], None]) -> None:
-        """Call `hear` for every event, and `ended` with the id of a run when its answer is finished. Both are
-        called from the event loop and must not block; both are hints."""
+        """Call `hear` for every event, and `ended` with the id of a run when its answer is finished, or its writer
+        lost. Both are called from the event loop and must not block; both are hints."""
 
     async def put(self, task: Task) -> int:
-        """Queue a task, at least once. Its place in the queue, 1 for the next. Raises QueueFull, but not for
-        a later attempt at what was accepted once."""
+        """Queue a task for its engine, at least once; the same attempt at the same run counts once. Its place in the
+        queue, 1 for the next; members take turns (turns.py). Raises QueueFull, which says when to try again, but not
+        for a later attempt at what was accepted once."""
 
-    async def take(self, limit: int, wait_s: float) -> list[Lease]:
-        """Up to `limit` of the oldest tasks: as soon as there is one, wait at most `wait_s` from when it was put
-        for others. Blocks until there is one."""
+    async def place(self, run: str) -> int | None:
+        """Its place in the queue now; None when it does not wait."""
+
+    async def take(self, engine: str, limit: int, wait_s: float) -> list[Lease]:
+        """Up to `limit` of the next tasks for that engine: as soon as there is one, wait at most `wait_s` from when
+        the oldest was put for others. A later attempt comes alone. Blocks until there is one."""
 
     def wanted(self, lease: Lease) -> bool:
         """Should the worker go on? False once the run was forgotten or the lease taken over."""
 
-    async def done(self, lease: Lease, state: RunState, error: str | None = None, *, truncated: bool = False) -> None:
+    async def done(
+        self,
+        lease: Lease,
+        state: RunState,
+        error: str | None = None,
+        *,
+        truncated: bool = False,
+        usage: Usage | None = None,
+        model: str = "",
+    ) -> None:
         """The answer is finished, as `so_far` tells from now on. A lease that was taken over changes nothing."""
 
     def cancel(self, run: str) -> None:
@@ -262,13 +314,6 @@ class EngineFailure(Exception):
     """An engine could not go on. The sentence is for the people in the thread."""
 
 
-class Usage(msgspec.Struct, frozen=True):
-    """What an answer has cost, in the model's tokens."""
-
-    prompt: int
-    completion: int
-
-
 Piece = str | Usage | EngineFailure
 
 
@@ -276,7 +321,7 @@ class Engine(Protocol):
     """Writes answers."""
 
     name: str
-    """Shown with every answer, as `metadata.model`."""
+    """Shown with every answer whose prompt names no model, as `metadata.model`."""
 
     batch: int
     """How many prompts it takes in one call."""

@@ -18,17 +18,23 @@ from hubbub.engines.chat_failures import ChatFailures, Cut
 from hubbub.engines.chat_messages import messages
 from hubbub.engines.chat_reader import ChatReader
 
+LIST_S = 10.0
+"""How long a server may take to say which models it has."""
+
+MAX_LIST_BYTES = 4 << 20
+
 AFTER_S = 2.0
 """How long a server that has told the end of an answer may take to tell what it cost."""
 
 
 class ChatEngine:
-    """Asks the model `model` of the server at `base_url` (`http://127.0.0.1:11434/v1`).
+    """Asks the server at `base_url` (`http://127.0.0.1:11434/v1`) for the model that a prompt names, else for `model`.
 
     Raises ValueError: the address or the key cannot be one; the sentence repeats neither.
 
     Args:
         base_url: what stands before `/chat/completions`; http or https, without a name, password or query.
+        model: empty: the first one the server lists, asked for when it is first needed.
         api_key: sent to this server and nobody else.
         at_once: how many questions it is asked at the same time.
         connect_s: how long connecting may take, and then TLS again.
@@ -59,14 +65,15 @@ class ChatEngine:
         key = (api_key or "").strip()
         if not all("!" <= char <= "~" for char in key):
             raise ValueError("The model server's key has characters in it that no key has; look at how it was set.")
-        self.name = model
+        self.name = model or where
+        self._model = model
         self.at_once = at_once
         self._first_s = first_s
         self._idle_s = idle_s
         self._total_s = total_s
-        self._fail = ChatFailures(where, model, key)
-        self._server = ChatServer(f"{base}/chat/completions", key, connect_s, self._fail)
-        self._asked: dict[str, object] = {"model": model, "stream": True, "stream_options": {"include_usage": True}}
+        self._failures = ChatFailures(where, model, key)
+        self._server = ChatServer(base, key, connect_s)
+        self._asked: dict[str, object] = {"stream": True, "stream_options": {"include_usage": True}}
         if max_tokens is not None:
             # OpenAI's newer models refuse the older name, and some other servers ignore the newer one.
             name = "max_completion_tokens" if where.startswith("api.openai.com:") else "max_tokens"
@@ -86,9 +93,12 @@ class ChatEngine:
                 yield index, ""
 
     async def _write(self, prompt: Prompt) -> AsyncGenerator[str | Usage, None]:
-        body = json.dumps({**self._asked, "messages": messages(prompt)}, ensure_ascii=False).encode(errors="replace")
+        model = prompt.model or self._model or await self._first_listed()
+        fail = self._failures.about(model)
+        asked = {"model": model, **self._asked, "messages": messages(prompt)}
+        body = json.dumps(asked, ensure_ascii=False).encode(errors="replace")
         reader, wrote = ChatReader(), False
-        async with aclosing(self._read(body, reader)) as texts:
+        async with aclosing(self._read(body, reader, fail)) as texts:
             async for text in texts:
                 if text:
                     wrote = True
@@ -96,22 +106,22 @@ class ChatEngine:
         if reader.usage is not None:
             yield reader.usage
         if reader.error is not None:
-            raise self._fail.broke_off(reader.error)
+            raise fail.broke_off(reader.error)
         if reader.strange or not reader.events:
-            raise self._fail.strange()
+            raise fail.strange()
         if reader.finish == "content_filter":
-            raise self._fail.filtered()
+            raise fail.filtered()
         if reader.finish is None and not reader.over:
-            raise self._fail.cut()
+            raise fail.cut()
         if not wrote:
-            raise self._fail.empty(reader.finish)
+            raise fail.empty(reader.finish)
 
-    async def _read(self, body: bytes, reader: ChatReader) -> AsyncGenerator[str, None]:
+    async def _read(self, body: bytes, reader: ChatReader, fail: ChatFailures) -> AsyncGenerator[str, None]:
         """Yield what `reader` makes of the answer. Time counts while we wait, not while others deal with a piece."""
         now = asyncio.get_running_loop().time
         began = now()
         try:
-            async with self._server.ask(body, min(self._first_s, self._total_s)) as reply:
+            async with self._server.ask(body, min(self._first_s, self._total_s), fail) as reply:
                 waited = now() - began
                 while not reader.over:
                     since, heard = now(), reader.wrote
@@ -127,12 +137,30 @@ class ChatEngine:
             if reader.finish:
                 return  # what it said is whole; only what it cost is not known
             if isinstance(failure, Cut):
-                raise (self._fail.cut() if reader.events else self._fail.hung_up()) from None
+                raise (fail.cut() if reader.events else fail.hung_up()) from None
             if now() >= began + self._total_s:
-                raise self._fail.never_ended(self._total_s) from None
+                raise fail.never_ended(self._total_s) from None
             if reader.wrote:
-                raise self._fail.fell_silent(self._idle_s) from None
-            raise self._fail.never_began(self._first_s) from None
+                raise fail.fell_silent(self._idle_s) from None
+            raise fail.never_began(self._first_s) from None
+
+    async def _first_listed(self) -> str:
+        """The name of the first model the server lists. Raises EngineFailure."""
+        fail, listed = self._failures, b""
+        try:
+            async with asyncio.timeout(LIST_S), self._server.ask(None, LIST_S, fail) as reply:
+                while len(listed) < MAX_LIST_BYTES and (chunk := await reply.next()):
+                    listed += chunk
+        except (TimeoutError, Cut):
+            raise fail.never_began(LIST_S) from None
+        try:
+            model = json.loads(listed)["data"][0]["id"]
+            if not (isinstance(model, str) and model and model.isprintable()):
+                raise ValueError
+        except (LookupError, TypeError, ValueError):
+            raise fail.no_models() from None
+        self.name = self._model = model
+        return model
 
 
 def _address(base_url: str) -> tuple[str, str]:

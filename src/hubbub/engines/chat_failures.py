@@ -13,6 +13,7 @@ import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Mapping
+from copy import copy
 from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
@@ -70,6 +71,16 @@ class ChatFailures:
         self._model = f'the model "{model}"'
         self._keyless = _without(key)
         self._has_key = bool(key)
+
+    def about(self, model: str) -> ChatFailures:
+        """The sentences when another model is asked for."""
+        other = copy(self)
+        other._model = f'the model "{model}"'
+        return other
+
+    def no_models(self) -> EngineFailure:
+        """It does not say which models it has."""
+        return EngineFailure(f"{self._server} lists no model; say which one with HUBBUB_OPENAI_MODEL. {RIGHT}")
 
     # It was never reached
 

@@ -22,18 +22,17 @@ REFUSAL_S = 5.0
 
 
 class ChatServer:
-    """Asks `url`.
+    """Asks the server at `base`.
 
     Args:
-        url: the whole address questions are posted to.
+        base: its address, to its /v1.
         key: sent as a bearer token; empty: there is none.
         connect_s: how long TCP, and then TLS, may take.
     """
 
-    def __init__(self, url: str, key: str, connect_s: float, failures: ChatFailures) -> None:
-        self._url = url
+    def __init__(self, base: str, key: str, connect_s: float) -> None:
+        self._base = base
         self._connect_s = connect_s
-        self._failures = failures
         self._headers = httpx2.Headers(
             {
                 "Accept": "text/event-stream, application/json",
@@ -49,40 +48,32 @@ class ChatServer:
         self._transport = httpx2.AsyncHTTPTransport(trust_env=False, limits=limits)
 
     @asynccontextmanager
-    async def ask(self, body: bytes, within_s: float) -> AsyncIterator[Reply]:
-        """Post a question; leaving closes the connection. Raises EngineFailure: there is no answer, or a refusal,
-        or it did not come in time, and TimeoutError after `within_s`."""
+    async def ask(self, body: bytes | None, within_s: float, failures: ChatFailures) -> AsyncIterator[Reply]:
+        """Post a question, or ask for the models there are when `body` is None; leaving closes the connection. Raises
+        EngineFailure: there is no answer, or a refusal, or it did not come in time, and TimeoutError after
+        `within_s`."""
         timeouts = {"connect": self._connect_s, "read": None, "write": None, "pool": None}
+        method, path = ("GET", "/models") if body is None else ("POST", "/chat/completions")
         request = httpx2.Request(
-            "POST", self._url, headers=self._headers, content=body, extensions={"timeout": timeouts}
+            method, self._base + path, headers=self._headers, content=body, extensions={"timeout": timeouts}
         )
         try:
             async with asyncio.timeout(within_s):
                 response = await self._transport.handle_async_request(request)
         except httpx2.ConnectTimeout:
-            raise self._failures.no_connection(self._connect_s) from None
+            raise failures.no_connection(self._connect_s) from None
         except httpx2.ConnectError as failure:
-            raise self._failures.unreachable(failure) from None
+            raise failures.unreachable(failure) from None
         except httpx2.TransportError:
-            raise self._failures.hung_up() from None
+            raise failures.hung_up() from None
         try:
             async with aclosing(response.aiter_raw()) as chunks:
                 reply = Reply(chunks)
                 if not response.is_success:
-                    await self._refuse(response, reply)
+                    await _refuse(response, reply, failures)
                 yield reply
         finally:
             await response.aclose()  # closing the chunks does it too, but not when none was asked for
-
-    async def _refuse(self, response: httpx2.Response, reply: Reply) -> NoReturn:
-        body = b""
-        try:
-            async with asyncio.timeout(REFUSAL_S):
-                while len(body) < MAX_REFUSAL_BYTES and (chunk := await reply.next()):
-                    body += chunk
-        except (TimeoutError, Cut):
-            pass  # what came must do
-        raise self._failures.refused(response.status_code, response.headers, body)
 
 
 class Reply:
@@ -97,3 +88,14 @@ class Reply:
             return await anext(self._chunks, b"")
         except httpx2.TransportError:
             raise Cut from None
+
+
+async def _refuse(response: httpx2.Response, reply: Reply, failures: ChatFailures) -> NoReturn:
+    body = b""
+    try:
+        async with asyncio.timeout(REFUSAL_S):
+            while len(body) < MAX_REFUSAL_BYTES and (chunk := await reply.next()):
+                body += chunk
+    except (TimeoutError, Cut):
+        pass  # what came must do
+    raise failures.refused(response.status_code, response.headers, body)

@@ -19,7 +19,7 @@ from hubbub.core import frames, names
 from hubbub.core.errors import KeyConflict, NotFound, Problem
 from hubbub.core.feed import Feed
 from hubbub.core.forms import Shout, SseForm
-from hubbub.core.nouns import LOBBY, SHOWN_MEMBERS, Kind, Member, Membership, Message, Role, Thread, stamp
+from hubbub.core.nouns import LOBBY, SHOWN_MEMBERS, Assistant, Kind, Member, Membership, Message, Role, Thread, stamp
 from hubbub.core.ports import Bus, Event, Store
 from hubbub.hub import access, catch_up
 from hubbub.hub.access import Caller, Need
@@ -28,7 +28,7 @@ from hubbub.hub.auth import Auth
 from hubbub.hub.gate import Audit, Gate
 from hubbub.hub.people import People
 from hubbub.hub.room import Room, bounded
-from hubbub.hub.runs import Assistant, Runs
+from hubbub.hub.runs import Runs
 from hubbub.hub.session import Session
 from hubbub.hub.sweep import sweep
 
@@ -63,6 +63,7 @@ class Limits:
     name_s: float = 120.0  # for a person in line mode
     text_bytes: int = frames.MAX_TEXT_BYTES
     history_turns: int = 10  # messages an assistant is shown
+    history_tokens: int = 8000  # of them together, four bytes taken for one
     member_connections: int = 64  # 0 = no limit, here and below
     address_connections: int = 256
     strangers_per_minute: float = 100  # requests of an address without a token
@@ -84,6 +85,8 @@ class Hub:
         auth: Auth,
         *,
         assistants: Iterable[Assistant] = (),
+        engines: frozenset[str] = frozenset({"demo"}),
+        engine: str = "demo",
         limits: Limits | None = None,
         registration: bool | None = None,
         audit: Audit = _unheard,
@@ -100,7 +103,7 @@ class Hub:
         self.clock = clock
         self.version = version
         self.rooms: dict[str, Room] = {}
-        self.runs: Runs = Runs(self, assistants)
+        self.runs: Runs = Runs(self, assistants, engines, engine)
         self.people = People(self.limits, self.runs.assistants)
         self._private: dict[tuple[str, str], Room] = {}  # open private rooms, by (one key, other key)
         self.sessions: set[Session] = set()

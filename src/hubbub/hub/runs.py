@@ -11,7 +11,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -20,7 +19,7 @@ from msgspec.structs import replace
 
 from hubbub.core import frames, triggers
 from hubbub.core.errors import NotFound, Problem, QueueFull, StorageFull, Unavailable
-from hubbub.core.nouns import Draft, Kind, Message, Prompt, Run, RunState, Task, Turn, new_id, seq_of
+from hubbub.core.nouns import Assistant, Draft, Kind, Message, Prompt, Run, RunState, Task, Turn, new_id, seq_of
 from hubbub.core.ports import Progress
 from hubbub.hub import access, threads
 from hubbub.hub.access import Caller, Need
@@ -40,20 +39,13 @@ MAX_ASKED = 1000
 """Messages of a thread that wait to be looked at."""
 
 
-@dataclass(frozen=True, slots=True)
-class Assistant:
-    """A member that answers. `model` is shown with every answer."""
-
-    name: str
-    instructions: str
-    model: str
-
-
 class Runs:
     """Begins and ends runs; owned by the hub."""
 
-    def __init__(self, hub: Hub, assistants: Iterable[Assistant]) -> None:
+    def __init__(self, hub: Hub, assistants: Iterable[Assistant], engines: frozenset[str], engine: str) -> None:
         self._hub = hub
+        self.engines = engines
+        self.engine = engine
         self.assistants = {assistant.name: assistant for assistant in assistants}
         self._open: dict[str, Run] = {}
         self._ending: set[str] = set()
@@ -193,7 +185,15 @@ class Runs:
         self._open[run.id] = run
         try:
             prompt = await self._prompt(run)
-            task = Task(run=run.id, thread=run.thread, assistant=run.assistant, attempt=run.attempt, prompt=prompt)
+            task = Task(
+                run=run.id,
+                thread=run.thread,
+                assistant=run.assistant,
+                attempt=run.attempt,
+                prompt=prompt,
+                engine=self.assistants[run.assistant].engine or self.engine,
+                member=run.asked_by,
+            )
             position = await hub.bus.put(task)
         except QueueFull as full:
             await self._end(run, Progress(run.attempt, "", RunState.FAILED, full.detail))
@@ -248,8 +248,10 @@ class Runs:
             room = await hub.room(run.thread)
             metadata: dict[str, Any] = {
                 "state": str(progress.state),
-                "model": self.assistants[run.assistant].model,
+                "model": progress.model,
             }
+            if progress.usage is not None:
+                metadata["usage"] = {"prompt": progress.usage.prompt, "completion": progress.usage.completion}
             if progress.error:
                 metadata["error"] = progress.error
             if progress.truncated:

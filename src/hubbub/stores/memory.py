@@ -27,6 +27,7 @@ from hubbub.core.nouns import (
 )
 from hubbub.core.ports import Asker, Page
 from hubbub.stores.memory_accounts import MemoryAccounts
+from hubbub.stores.memory_assistants import MemoryAssistants
 
 
 class _Log:
@@ -38,6 +39,7 @@ class _Log:
         self.seen: dict[str, int] = {}  # by member, in the order of joining
         self.roles: dict[str, Role] = {}
         self.readers: set[str] = set()  # whoever was made one, also while they are away
+        self.personalities: dict[str, str] = {}
 
     def view(self) -> Thread:
         return replace(self.thread, head=len(self.messages), member_count=len(self.seen))
@@ -49,6 +51,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self.epoch = new_id()
         self.accounts = MemoryAccounts()
+        self.assistants = MemoryAssistants(self._personalities)
         self._members: dict[str, Member] = {}
         self._logs: dict[str, _Log] = {}
         self._places: dict[str, dict[str, None]] = {}  # member -> threads, in the order of joining
@@ -220,6 +223,7 @@ class MemoryStore:
         _require(log, by)
         if log.seen.pop(member, None) is None:
             return None
+        log.personalities.pop(member, None)
         role = log.roles.pop(member)
         if role is Role.OWNER and Role.OWNER not in log.roles.values():
             self._crown(log)
@@ -298,6 +302,10 @@ class MemoryStore:
     def _change(self, run: Run, **changes: object) -> Run:
         changed = self._runs[run.id] = replace(run, **changes)
         return changed
+
+    def _personalities(self, thread: str, member: str) -> dict[str, str] | None:
+        log = self._logs.get(thread)
+        return log.personalities if log is not None and member in log.seen else None
 
     def _log(self, thread: str) -> _Log:
         log = self._logs.get(thread)

@@ -35,6 +35,7 @@ from hubbub.stores import backup, sqlite_file
 from hubbub.stores import sqlite_rows as rows
 from hubbub.stores.group_commit import SLOW_S, GroupCommit, outside
 from hubbub.stores.sqlite_accounts import SqliteAccounts
+from hubbub.stores.sqlite_assistants import SqliteAssistants
 from hubbub.stores.sqlite_marks import Marks
 from hubbub.stores.sqlite_runs import SqliteRuns
 
@@ -63,6 +64,7 @@ class SqliteStore:
         self._lock = sqlite_file.DirectoryLock(path.parent)
         self._open: ExitStack | None = None  # what has to be let go of
         self.accounts = SqliteAccounts(self)
+        self.assistants = SqliteAssistants(self)
         self._runs = SqliteRuns(self)
 
     async def open(self) -> None:

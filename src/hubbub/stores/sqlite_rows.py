@@ -9,7 +9,7 @@ import msgspec
 from hubbub.core.nouns import Kind, Member, Message, Run, RunState, Thread
 
 MESSAGE = "id, thread, seq, sender, destination, type, text, timestamp, metadata, reply_to, run"
-RUN = "id, thread, assistant, trigger_, depth, state, attempt, error, message, seq"
+RUN = "id, thread, assistant, trigger_, depth, state, attempt, error, message, seq, asked_by"
 THREAD = """
     id, title, public, pair IS NOT NULL,
     (SELECT coalesce(max(seq), 0) FROM messages WHERE thread = threads.id),
@@ -44,7 +44,7 @@ def thread(row: tuple[Any, ...]) -> Thread:
 
 
 def run(row: tuple[Any, ...]) -> Run:
-    id, thread, assistant, trigger, depth, state, attempt, error, message, seq = row
+    id, thread, assistant, trigger, depth, state, attempt, error, message, seq, asked_by = row
     return Run(
         id=id,
         thread=thread,
@@ -56,4 +56,5 @@ def run(row: tuple[Any, ...]) -> Run:
         error=error,
         message=message,
         seq=seq,
+        asked_by=asked_by,
     )

@@ -39,7 +39,7 @@ class SqliteRuns:
             self._store.head(run.thread)
             self._store.forget_mark(run.thread, run.assistant)
             db.execute(
-                f"INSERT INTO runs ({rows.RUN}) VALUES (?,?,?,?,?,?,?,?,?,?)",
+                f"INSERT INTO runs ({rows.RUN}) VALUES (?,?,?,?,?,?,?,?,?,?,?)",
                 (
                     run.id,
                     run.thread,
@@ -51,6 +51,7 @@ class SqliteRuns:
                     run.error,
                     run.message,
                     run.seq,
+                    run.asked_by,
                 ),
             )
             db.execute(
