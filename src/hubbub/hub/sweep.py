@@ -83,12 +83,13 @@ def look(hub: Hub, now: float) -> None:
 
 
 async def compare_heads(hub: Hub) -> None:
-    """The bus brings hints: what it lost, and nothing newer has shown to be missing, is found by asking the store."""
+    """The bus brings hints: what it lost, and nothing newer has shown to be missing, is found by asking the store. So
+    is the end of an answer whose message was told by a reading of the log that then failed."""
     rooms = [room for room in hub.rooms.values() if not room.deserted]
     for at in range(0, len(rooms), COMPARE_AT_ONCE):
         some = rooms[at : at + COMPARE_AT_ONCE]
         heads = await hub.store.heads([room.id for room in some])
         for room in some:
-            if heads.get(room.id, 0) > room.known:
+            if room.runs or heads.get(room.id, 0) > room.known:
                 hub.fill(room)
         await asyncio.sleep(0)
