@@ -82,7 +82,7 @@ class Accounts:
         name = names.normalise(name)
         if self._gate.account(name) is not None:
             raise NameTaken(f"There is an account '{name}' already.")
-        if names.key(name) == VISITOR or names.key(name) in map(names.key, self._hub.runs.assistants):
+        if names.key(name) == VISITOR or self._hub.assistants.is_one(name):
             raise NameTaken(f"The name '{name}' has a meaning of its own here; choose another.")
         self._gate.require_free(name)
 

@@ -105,8 +105,8 @@ def _text_bytes(text: str) -> int:
 
 def _tokens(text: str) -> int:
     number = int(text)
-    if not 16 <= number <= 10_000_000:
-        raise ValueError("expected a whole number from 16 to 10000000")
+    if not 1 <= number <= 10_000_000:
+        raise ValueError("expected a whole number from 1 to 10000000")
     return number
 
 
@@ -269,6 +269,9 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("openai_model", "", str, "Model to ask for; without one, the first the server lists."),
     Setting("openai_at_once", 8, _count, "Answers a model server writes at the same time."),
+    Setting(
+        "openai_max_tokens", None, _tokens, "Tokens an answer may have; as many as the model server allows when unset."
+    ),
     Setting(
         "script",
         "",

@@ -35,7 +35,11 @@ def engines(settings: Settings) -> dict[str, Engine]:
         model = settings.openai_model or (OPENAI_MODEL if base_url.startswith(OPENAI_URL) else "")
         try:
             found["openai"] = ChatEngine(
-                base_url, model, settings.openai_api_key or None, at_once=settings.openai_at_once
+                base_url,
+                model,
+                settings.openai_api_key or None,
+                at_once=settings.openai_at_once,
+                max_tokens=settings.openai_max_tokens,
             )
         except ValueError as wrong:
             raise BadRequest(str(wrong)) from None

@@ -67,6 +67,10 @@ PATCH /api/accounts/{name}                                 a             same   
 POST /api/accounts/{name}/sign-out                         a             same          401
 GET /api/users                                             ngrmoaxR      same
 GET /api/assistants                                        ngrmoaxR      same
+POST /api/assistants                                       ngrmoaxW      same
+GET /api/assistants/{name}                                 ngrmoaxR      same
+PATCH /api/assistants/{name}                               oaW           same
+DELETE /api/assistants/{name}                              oaW           same
 POST /api/threads                                          ngrmoaxW      same
 GET /api/threads                                           ngrmoaxR      same
 GET /api/threads/{id}                                      rmoR          ngrmoaxR

@@ -167,6 +167,9 @@ async def put_together(cast: Cast, one: One, row: Row, thread: str) -> Asked:
     elif path == "/api/tokens/{id}":
         token, _ = await hub.gate.make_token(cast.other, "", ["read"], by="the test")
         path = path.replace("{id}", token.id)
+    elif path == "/api/assistants/{name}":
+        maker = one.name if one.letter in "oRW" else cast.other
+        path = path.replace("{name}", (await hub.assistants.create(Caller(maker), fresh("bot")))["name"])
     elif path == "/api/tokens":
         body = {"user": cast.other} if row.form else {}
         query = {"of": cast.other} if row.form else {}
@@ -175,6 +178,8 @@ async def put_together(cast: Cast, one: One, row: Row, thread: str) -> Asked:
         "POST /api/auth/password": {"old": "wrong wrong wrong", "new": "right right right"},
         "POST /api/accounts": {"user": fresh("account")},
         "PATCH /api/accounts/{name}": {"admin": False},
+        "POST /api/assistants": {"name": fresh("bot")},
+        "PATCH /api/assistants/{name}": {"instructions": "Be brief."},
         "POST /api/threads": {"title": "mine"},
         "PATCH /api/threads/{id}": {"title": "mine"},
         "POST /api/threads/{id}/messages": {"text": "hello"},

@@ -299,7 +299,7 @@ def test_a_message_to_someone_away_is_confirmed_as_saved() -> None:
     alice = connected()
 
     assert seen(alice, ack("stored", "Joe")) == "User 'Joe' is offline. Message saved.\n"
-    assert alice.private_with("joe") == "tb"
+    assert alice.places.private_with("joe") == "tb"
 
 
 def test_other_acknowledgements_say_nothing() -> None:
@@ -348,18 +348,18 @@ def test_a_new_private_thread_is_not_announced() -> None:
     alice = connected()
 
     assert seen(alice, ThreadFrame(thread=WITH_BOB)) == ""
-    assert alice.private_with("BOB") == "tb"
+    assert alice.places.private_with("BOB") == "tb"
 
 
 def test_threads_are_found_by_title_or_id_whatever_the_case() -> None:
     alice = connected(GARDEN)
 
-    assert alice.thread_named("garden") == "g1"
-    assert alice.thread_named("#GARDEN") == "g1"
-    assert alice.thread_named("g1") == "g1"
-    assert alice.thread_named("Lobby") == "lobby"
-    assert alice.thread_named("kitchen") is None
-    assert alice.thread_named("#") is None
+    assert alice.places.thread_named("garden") == "g1"
+    assert alice.places.thread_named("#GARDEN") == "g1"
+    assert alice.places.thread_named("g1") == "g1"
+    assert alice.places.thread_named("Lobby") == "lobby"
+    assert alice.places.thread_named("kitchen") is None
+    assert alice.places.thread_named("#") is None
 
 
 def test_of_two_threads_with_one_title_ones_own_is_meant() -> None:
@@ -367,21 +367,21 @@ def test_of_two_threads_with_one_title_ones_own_is_meant() -> None:
     theirs = ThreadView(id="g0", title="Garden", members=["bob"], member_count=1, head=0, public=True)
 
     seen(alice, Threads(threads=[theirs]))
-    before = alice.thread_named("garden")
+    before = alice.places.thread_named("garden")
     seen(alice, ThreadFrame(thread=GARDEN))
 
     assert before == "g0"
-    assert alice.thread_named("garden") == "g1"
+    assert alice.places.thread_named("garden") == "g1"
 
 
 def test_the_private_thread_with_someone_is_learned_from_frames() -> None:
     alice = connected(WITH_BOB)
     seen(alice, said(1, "hi", "carol", "tc"), said(1, "hi", "alice", "td", "dave"))
 
-    assert alice.private_with("Bob") == "tb"
-    assert alice.private_with("CAROL") == "tc"
-    assert alice.private_with("dave") == "td"
-    assert alice.private_with("erin") is None
+    assert alice.places.private_with("Bob") == "tb"
+    assert alice.places.private_with("CAROL") == "tc"
+    assert alice.places.private_with("dave") == "td"
+    assert alice.places.private_with("erin") is None
 
 
 def test_an_untitled_group_of_two_is_not_taken_for_a_private_thread() -> None:
@@ -390,7 +390,7 @@ def test_an_untitled_group_of_two_is_not_taken_for_a_private_thread() -> None:
     text = seen(alice, said(1, "hi", thread="tb", destination="tb"))
 
     assert text == "[T1][#tb][bob] hi\n"
-    assert alice.private_with("bob") is None
+    assert alice.places.private_with("bob") is None
 
 
 # Answers being written

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from hubbub.core import triggers
 from hubbub.core.nouns import Message, stamp
-from hubbub.core.triggers import MAX_DEPTH, addressed, mentions
+from hubbub.core.triggers import MAX_DEPTH, mentions
 
 
 def said(text: str, **changes: Any) -> Message:
@@ -23,6 +24,10 @@ def said(text: str, **changes: Any) -> Message:
         "metadata": {},
     }
     return Message(**{**fields, **changes})
+
+
+def addressed(message: Message, assistant: str, **more: Any) -> bool:
+    return triggers.addressed(message, assistant, mentioned=mentions(message.text), **more)
 
 
 @pytest.mark.parametrize(

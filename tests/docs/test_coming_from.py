@@ -663,6 +663,18 @@ async def a_run_is_cancelled(house: House) -> None:
     assert cancelled.json()["state"] == "cancelled"
 
 
+@tries("create an assistant", "several assistants on one thread")
+async def several_assistants_answer_in_one_thread(house: House) -> None:
+    ann, second = house.name(), house.name()
+    made = await house.post("/api/assistants", {"name": second, "instructions": "Be brief."}, user=ann)
+    assert made.status_code == 201
+    async with talking(house, ann) as ask:
+        thread = (await ask({"type": "thread.create", "members": ["openai", second]}, "thread"))["thread"]["id"]
+        await ask({"type": "message.send", "thread": thread, "text": f"@openai @{second} hello"}, "ack")
+        over = [await ask(None, "run.completed") for _ in range(2)]
+    assert {end["assistant"] for end in over} == {"openai", second}
+
+
 @tries("the endpoints in Postman")
 async def the_routes_are_described(house: House) -> None:
     described = (await house.get("/openapi.json")).json()
@@ -911,6 +923,17 @@ CHECKS |= {
     "thermometer1: unsubscribe": typed("thermometer1: unsubscribe", r"You were not subscribed\.|Unsubscribed\."),
     "openai: Hello, how are you?": typed("openai: Hello, how are you?", r"\[openai\] \(demo model\) \w+"),
 }
+
+
+@tries(
+    "openai: help, openai: personality happy, openai: personality angry, openai: personality spanish, openai: rotate"
+)
+async def the_assistant_has_personalities(house: House) -> None:
+    async with terminal(house, house.name()) as person:
+        await person.types("openai: help", r"personality NAME: happy \(now\), angry, spanish")
+        await person.types("openai: personality angry", r"I am angry now\.")
+        await person.types("openai: rotate", r"I am spanish now\.")
+        await person.types("openai: personality happy", r"I am happy now\.")
 
 
 @tries("alice: Hello Alice, how are you?")

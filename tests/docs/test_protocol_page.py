@@ -21,7 +21,7 @@ from hubbub.app import App
 from hubbub.buses import local
 from hubbub.core import errors, frames, framing, names, nouns, triggers, wire
 from hubbub.core.lines import HELP
-from hubbub.hub import gate, hub, passwords, requests, runs, session
+from hubbub.hub import assistants, gate, hub, passwords, requests, runs, session
 from hubbub.transports import lines, sse, tcp
 
 from .pages import fences, plain, read, render, table, tables
@@ -112,6 +112,9 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "answers waiting to be written": (local.MAX_QUEUE,),
     "attempts of a run": (runs.MAX_ATTEMPTS,),
     "assistants answering each other": (triggers.MAX_DEPTH,),
+    "assistants": (assistants.MAX_ASSISTANTS,),
+    "instructions of an assistant": (assistants.MAX_INSTRUCTIONS,),
+    "personalities of an assistant": (assistants.MAX_PERSONALITIES,),
     "messages of one member, on average": (config.BY_NAME["send_rate"].default, hub.Limits().send_rate),
     "messages of one member, at once": (config.BY_NAME["send_burst"].default, hub.Limits().send_burst),
     "sends of one connection waiting for the disk": (session.MAX_IN_FLIGHT,),

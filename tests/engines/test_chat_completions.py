@@ -9,6 +9,7 @@ import sys
 import traceback
 
 import pytest
+from msgspec.structs import replace
 from tests.support.chat import KEY, answer, asking, heard
 from tests.support.model_script import (
     DONE,
@@ -19,6 +20,7 @@ from tests.support.model_script import (
     piece,
     playing,
     says,
+    silent,
     streams,
 )
 
@@ -176,3 +178,45 @@ async def test_several_questions_in_one_call_are_answered_each_by_itself() -> No
     assert [index for index, _ in found] == [0, 1, 1]
     assert isinstance(found[0][1], EngineFailure)
     assert [piece for _, piece in found[1:]] == ["hello", ""]
+
+
+async def test_a_prompt_may_name_another_model_than_the_engine_s() -> None:
+    async with playing(streams(piece("hi"), end(), DONE)) as script:
+        await heard(script, [asking(), replace(asking(), model="other-1")])
+
+    assert [asked.body["model"] for asked in script.asked] == ["gpt-9", "other-1"]
+
+
+async def test_the_model_is_looked_for_once_when_nobody_names_one() -> None:
+    listed = says("200 OK", {"data": [{"id": "first"}, {"id": "second"}]})
+    async with playing(listed, streams(piece("hi"), end(), DONE)) as script:
+        engine = ChatEngine(script.base_url, "")
+        for _ in range(2):
+            assert [piece async for piece in engine.answer([asking()])] == [(0, "hi"), (0, "")]
+
+    assert [asked.line for asked in script.asked] == [
+        "GET /v1/models HTTP/1.1",
+        "POST /v1/chat/completions HTTP/1.1",
+        "POST /v1/chat/completions HTTP/1.1",
+    ]
+    assert [asked.body.get("model") for asked in script.asked] == [None, "first", "first"]
+
+
+@pytest.mark.parametrize(
+    "listed", [{"data": []}, {}, [], {"data": [{"id": 3}]}, "no JSON", {"data": [{"id": "a\nb"}]}], ids=str
+)
+async def test_a_server_that_lists_no_model_is_said_to(listed: object) -> None:
+    async with playing(says("200 OK", listed)) as script:
+        [(index, failure)] = [piece async for piece in ChatEngine(script.base_url, "").answer([asking()])]
+
+    assert index == 0
+    assert isinstance(failure, EngineFailure)
+    assert "lists no model; say which one with HUBBUB_OPENAI_MODEL" in str(failure)
+
+
+async def test_a_list_that_is_refused_or_does_not_come_is_said_to() -> None:
+    for act, sentence in ((says("401 No"), "asks for a key"), (silent, "did not begin to answer")):
+        async with playing(act) as script:
+            engine = ChatEngine(script.base_url, "", first_s=0.05)
+            [(_, failure)] = [piece async for piece in engine.answer([asking()])]
+        assert sentence in str(failure)

@@ -64,6 +64,14 @@ async def test_an_answer_comes_word_by_word_with_what_it_cost_and_one_end(llama:
     assert usage.prompt > 20
 
 
+async def test_without_a_model_s_name_the_first_one_the_server_lists_is_asked(llama: Llama) -> None:
+    engine = ChatEngine(llama.base_url, "", max_tokens=3)
+
+    *_, end = await pieces(engine)
+
+    assert (end, engine.name) == ("", "tiny")
+
+
 async def test_eight_questions_are_answered_at_once_each_to_its_end(llama: Llama) -> None:
     engine = ChatEngine(llama.base_url, "tiny", max_tokens=200)
 

@@ -13,8 +13,8 @@ from random import Random
 from typing import Any, TypeVar
 
 from hubbub.core.errors import Problem, StorageFull, Unavailable
-from hubbub.core.nouns import Draft, Member, Membership, Message, Role, Run, RunState, Thread
-from hubbub.core.ports import Asker, Page
+from hubbub.core.nouns import Assistant, Draft, Member, Membership, Message, Role, Run, RunState, Thread
+from hubbub.core.ports import Asker, Assistants, Page
 from hubbub.stores.memory import MemoryStore, _Log
 from simulation.clock import VirtualLoop
 
@@ -45,7 +45,7 @@ class Log(MemoryStore):
         for id, log in self._logs.items():
             copy._logs[id] = kept = _Log(log.thread)
             kept.messages, kept.seen, kept.roles = list(log.messages), dict(log.seen), dict(log.roles)
-            kept.readers = set(log.readers)
+            kept.readers, kept.personalities = set(log.readers), dict(log.personalities)
         return copy
 
     def messages(self) -> dict[str, list[Message]]:
@@ -298,6 +298,41 @@ class DiskStore:
 
     async def open_runs(self) -> list[Run]:
         return await self._read(lambda log: log.open_runs())
+
+    async def last_asked(self, thread: str, assistant: str) -> int:
+        return await self._read(lambda log: log.last_asked(thread, assistant))
+
+    @property
+    def assistants(self) -> Assistants:
+        return _Assistants(self._read, self._write)
+
+
+class _Assistants:
+    """Those of a log, read and written as everything else is."""
+
+    def __init__(self, read: Callable[..., Any], write: Callable[..., Any]) -> None:
+        self._read = read
+        self._write = write
+
+    async def all(self) -> list[Assistant]:
+        found: list[Assistant] = await self._read(lambda log: log.assistants.all())
+        return found
+
+    async def add(self, assistant: Assistant) -> None:
+        await self._write(lambda log: now(log.assistants.add(assistant)))
+
+    async def change(self, assistant: Assistant) -> None:
+        await self._write(lambda log: now(log.assistants.change(assistant)))
+
+    async def delete(self, name: str) -> None:
+        await self._write(lambda log: now(log.assistants.delete(name)))
+
+    async def personality(self, thread: str, member: str) -> str:
+        found: str = await self._read(lambda log: log.assistants.personality(thread, member))
+        return found
+
+    async def choose(self, thread: str, member: str, personality: str) -> None:
+        await self._write(lambda log: now(log.assistants.choose(thread, member, personality)))
 
 
 def now(work: Coroutine[Any, Any, T]) -> T:

@@ -43,7 +43,7 @@ class Script:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
-            body = json.loads(await reader.readexactly(int(headers["content-length"])))
+            body = json.loads(await reader.readexactly(int(headers.get("content-length", 0))) or b"{}")
             self.asked.append(Asked(head[0], headers, body))
             self.reached.set()
             act = asyncio.ensure_future(self.acts[min(len(self.asked), len(self.acts)) - 1](writer))

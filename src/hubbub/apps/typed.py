@@ -34,6 +34,12 @@ async def carry_out(line: lines.Line, client: Client, screen: Screen, show: Call
         case lines.ReadHistory(of):
             id = await _thread(of, client, screen) if of.startswith("#") else _private(of, screen)
             show(await client.request(frames.HistoryGet(thread=id, limit=HISTORY)))
+        case lines.StopWriting(name):
+            runs = screen.places.writing(name)
+            for run in runs:
+                await client.request(frames.RunCancel(run=run))
+            if not runs:
+                raise NotFound(lines.SILENT.format(name=name))
         case lines.AskHelp():
             for text in lines.HELP.splitlines():
                 show(remark(text))
@@ -49,7 +55,7 @@ def remark(text: str) -> frames.Error:
 async def _thread(name: str, client: Client, screen: Screen) -> str:
     """The id of a thread by its title or id. Raises NotFound."""
     name = name.removeprefix("#").strip()
-    if known := screen.thread_named(name):
+    if known := screen.places.thread_named(name):
         return known
     wanted = names.key(name)
     for view in (await client.request(frames.ThreadList(public=True))).threads:
@@ -59,6 +65,6 @@ async def _thread(name: str, client: Client, screen: Screen) -> str:
 
 
 def _private(name: str, screen: Screen) -> str:
-    if known := screen.private_with(name):
+    if known := screen.places.private_with(name):
         return known
     raise NotFound(f"You and {name} have not written to each other yet.")

@@ -2,6 +2,7 @@
 
     line     = blank | "exit" | command | NAME ":" text | "#" thread ":" text
     command  = "!check" | "!who" | "!threads" | "!register" | "!help" | "!history" (NAME | "#" thread) | "!join" thread
+             | "!stop" NAME
 
 The part before the first colon is the address, so `12:30 see you` goes to somebody called 12. `http://…` is
 the one exception: nobody begins a message with two slashes. A thread is given by its title, spaces and all,
@@ -24,6 +25,8 @@ NEW_PASSWORD: Final = "New password for {name}"
 SAME_AGAIN: Final = "The same again"
 """What is asked for before a secret."""
 
+SILENT: Final = "{name} is not writing anything to you."
+
 UNCHANGED: Final = "Nothing was changed."
 DIFFERENT: Final = "Those were two different passwords. Nothing was changed; try !register again."
 
@@ -38,6 +41,7 @@ NAME: MESSAGE      write to someone; they find it when they come back if they ar
 !history NAME      the last messages with someone; !history #THREAD for a thread
 !threads           the threads you can write to
 !join THREAD       enter a public thread
+!stop NAME         stop what an assistant is writing to you
 !register          make your name your own, with a password
 !help              this text
 exit               leave"""
@@ -89,6 +93,13 @@ class ReadHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class StopWriting:
+    """Stop what an assistant is writing where one hears it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class MakeMine:
     """Make one's name one's own with a password, which is asked for: it is never part of a line."""
 
@@ -123,6 +134,7 @@ Line = (
     | ListThreads
     | JoinThread
     | ReadHistory
+    | StopWriting
     | MakeMine
     | AskHelp
     | Leave
@@ -174,6 +186,8 @@ def _command(line: str) -> Line:
     if command == "!join":
         thread = what.removeprefix("#").strip()
         return JoinThread(thread) if thread else Unclear("Use: !join THREAD")
+    if command == "!stop":
+        return StopWriting(what) if what else Unclear("Use: !stop NAME")
     return Unclear(f"There is no command {word}. Try !help.")
 
 

@@ -190,7 +190,11 @@ class Store(Protocol):
 
     async def begin_run(self, run: Run) -> Run | None:
         """Store a queued run and move its assistant's mark to the trigger, in one transaction. None when that
-        assistant was already asked by that message (same thread, assistant and trigger > 0)."""
+        assistant was already asked by that message (same thread, assistant and trigger > 0), or a run of that id is
+        there."""
+
+    async def last_asked(self, thread: str, assistant: str) -> int:
+        """The newest trigger of a run of that assistant in that thread; 0: none has one."""
 
     async def run(self, id: str) -> Run | None:
         """The run as it is."""

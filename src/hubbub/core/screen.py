@@ -28,6 +28,7 @@ from hubbub.core import frames, names
 from hubbub.core.feed import Feed
 from hubbub.core.lines import clean_output
 from hubbub.core.nouns import Message
+from hubbub.core.places import Places
 
 HOLD_S = 2.0
 HOLD_LINES = 200
@@ -38,8 +39,6 @@ KNOWN_RUNS = 256  # ended answers whose late pieces are still recognised
 
 GOES_ON = "… "
 AGAIN = "(starting again) "
-
-_TITLE = str.maketrans("[]\n\t", "()  ")  # a title must not read as the name of a sender
 
 
 @dataclass(slots=True)
@@ -80,15 +79,12 @@ class Screen:
 
     def __init__(self, user: str, stamp: Callable[[], str]) -> None:
         self.printed: dict[str, int] = {}
-        self._me = names.key(user)
+        self.places = Places(user)
         self._stamp = stamp
         self._feed = Feed()  # its runs: how much of each answer has arrived
         self._epoch: str | None = None
         self._greeted = False  # `Connected!` has been said
         self._ready = False  # lines may be written: greeted, or tired of waiting for it
-        self._titles: dict[str, str] = {}  # groups by id
-        self._mine: dict[str, None] = {}  # threads one is in, oldest first
-        self._private: dict[str, str] = {}  # key of the other's name → thread
         self._heard: dict[str, int] = {}  # the highest seq that has arrived
         self._answers: dict[str, _Answer] = {}
         self._pen: _Answer | None = None
@@ -133,26 +129,11 @@ class Screen:
         taken, self.printed = self.printed, {}
         return taken
 
-    def thread_named(self, name: str) -> str | None:
-        """The id of the thread with that id or title, with or without `#`; threads one is in come first."""
-        name = name.removeprefix("#").strip()
-        if name in self._titles or name in self._mine:
-            return name
-        wanted = names.key(name)
-        if not wanted:  # many threads have no title
-            return None
-        for id in (*self._mine, *self._titles):
-            if wanted in (names.key(id), names.key(self._titles.get(id, ""))):
-                return id
-        return None
-
-    def private_with(self, name: str) -> str | None:
-        """The id of one's private thread with that member, if the screen has come across it."""
-        return self._private.get(names.key(name))
-
     # Frames
 
     def _take(self, frame: frames.Frame, now: float) -> None:
+        if isinstance(frame, frames.RunFrame):
+            self.places.heard_of(frame)
         match frame:
             case frames.MessageFrame():
                 self._message(frame, now)
@@ -160,6 +141,9 @@ class Screen:
                 self._delta(frame, now)
             case frames.RunReset():
                 self._reset_run(frame)
+            case frames.RunQueued(position=position, assistant=assistant) if position > 1:
+                before = "1 answer comes" if position == 2 else f"{position - 1} answers come"
+                self._say(_Line(f"{assistant} will answer; {before} first."), now)
             case frames.RunCompleted() | frames.RunCancelled() | frames.RunFailed():
                 self._end(frame, now)
             case frames.Welcome():
@@ -179,7 +163,7 @@ class Screen:
                 self._say(_Line("No more messages."), now)
             case frames.Reset():
                 self._heard.pop(frame.thread, None)
-                self._say(_Line(f"{self._where(frame.thread)} has to be read again: {frame.reason}"), now)
+                self._say(_Line(f"{self.places.where(frame.thread)} has to be read again: {frame.reason}"), now)
             case frames.Error():
                 self._error(frame, now)
             case frames.Registered():
@@ -192,17 +176,16 @@ class Screen:
                 pass
 
     def _welcome(self, frame: frames.Welcome) -> None:
-        self._me = names.key(frame.user)
+        self.places.me = names.key(frame.user)
         epoch = frame.server.get("epoch")
         if epoch != self._epoch:  # the numbers of another epoch say nothing about this one
             self._epoch = epoch
             self._heard.clear()
         for view in frame.threads:
-            self._mine[view.id] = None
-            self._learn(view)
+            self.places.enter(view)
 
     def _who(self, frame: frames.Who, now: float) -> None:
-        others = ", ".join(name for name in frame.online if names.key(name) != self._me) or "nobody else"
+        others = ", ".join(name for name in frame.online if names.key(name) != self.places.me) or "nobody else"
         if self._greeted:
             self._say(_Line(f"Users online: {others}"), now)
             return
@@ -219,24 +202,21 @@ class Screen:
     def _ack(self, frame: frames.Ack, now: float) -> None:
         """Only the one person written to can be said to be away; a group always has somebody who is."""
         if frame.delivery == "stored" and frame.offline_count == 1 and frame.offline:
-            if frame.thread in self._titles:
+            if frame.thread in self.places.titles:
                 return
-            self._private[names.key(frame.offline[0])] = frame.thread
+            self.places.wrote_to(frame.offline[0], frame.thread)
             hint = f" {clean_output(frame.hint)}" if frame.hint is not UNSET else ""
             self._say(_Line(f"User '{frame.offline[0]}' is offline. Message saved.{hint}"), now)
 
     def _thread(self, view: frames.ThreadView, now: float) -> None:
-        new = view.id not in self._mine
-        self._mine[view.id] = None
-        self._learn(view)
-        if new and view.id in self._titles:
-            self._say(_Line(f"You are now in {self._where(view.id)}."), now)
+        if self.places.enter(view):
+            self._say(_Line(f"You are now in {self.places.where(view.id)}."), now)
 
     def _threads(self, views: Iterable[frames.ThreadView], now: float) -> None:
         shown = []
         for view in views:
-            self._learn(view)
-            shown.append(self._other(view) or self._where(view.id))
+            self.places.learn(view)
+            shown.append(self.places.other(view) or self.places.where(view.id))
         self._say(_Line(f"Threads: {', '.join(shown) or 'none'}"), now)
 
     # Messages
@@ -246,7 +226,7 @@ class Screen:
         if frame.seq <= self._heard.get(frame.thread, 0):
             return
         self._heard[frame.thread] = frame.seq
-        self._learn_from(message)
+        self.places.learn_from(message)
         answer = self._run_of(message)
         if answer:
             answer.ended, answer.told = True, answer.told or stored or not _state(message)
@@ -254,7 +234,7 @@ class Screen:
             answer.waiting.clear()
         if answer and answer.begun:
             self._complete(answer, message, stored, now)
-        elif names.key(message.sender) == self._me:
+        elif names.key(message.sender) == self.places.me:
             self._say(_Line(None, message), now)
         elif stored:
             self._say(_Line(self._stored(message), message), now)
@@ -291,7 +271,7 @@ class Screen:
         return f"[Stored] {kind}{self._head(message)} {text}{_state(message)}"
 
     def _head(self, message: Message) -> str:
-        place = "" if message.destination != message.thread else f"[{self._where(message.thread)}]"
+        place = "" if message.destination != message.thread else f"[{self.places.where(message.thread)}]"
         return f"[{message.timestamp}]{place}[{message.sender}]"
 
     # Answers
@@ -447,7 +427,7 @@ class Screen:
     def _lead(self, answer: _Answer) -> str:
         """How a line of an answer begins."""
         if not answer.begun:
-            place = f"[{self._where(answer.thread)}]" if answer.thread in self._titles else ""
+            place = f"[{self.places.where(answer.thread)}]" if answer.thread in self.places.titles else ""
             return f"[{self._stamp()}]{place}[{answer.assistant}] "
         who = "" if answer is self._last else f"[{answer.assistant}] "
         return f"{AGAIN if answer.again else GOES_ON}{who}"
@@ -459,35 +439,6 @@ class Screen:
         text = "".join(self._out)
         self._out.clear()
         return text
-
-    # Names of threads
-
-    def _where(self, thread: str) -> str:
-        return f"#{self._titles.get(thread) or thread}"
-
-    def _other(self, view: frames.ThreadView) -> str | None:
-        """With whom the thread is private; None when it is a group."""
-        if view.title or view.public or view.member_count != 2:
-            return None
-        others = [name for name in view.members if names.key(name) != self._me]
-        return others[0] if len(others) == 1 and len(view.members) == 2 else None
-
-    def _learn(self, view: frames.ThreadView) -> None:
-        other = self._other(view)
-        if other:
-            self._private[names.key(other)] = view.id
-        else:
-            self._titles[view.id] = " ".join(clean_output(view.title).translate(_TITLE).split())
-
-    def _learn_from(self, message: Message) -> None:
-        """Where a message went tells a private thread from a group for certain."""
-        if message.destination == message.thread:
-            if message.thread not in self._titles:
-                self._titles[message.thread] = ""
-                self._private = {name: id for name, id in self._private.items() if id != message.thread}
-        elif message.thread not in self._titles:
-            mine = names.key(message.sender) == self._me
-            self._private[names.key(message.destination if mine else message.sender)] = message.thread
 
 
 def _text(message: Message) -> str:

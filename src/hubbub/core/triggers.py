@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Container
 from itertools import takewhile
 
 from hubbub.core import names
@@ -39,12 +40,19 @@ def _in_a_name(char: str) -> bool:
 
 
 def addressed(
-    message: Message, assistant: str, *, private: bool, replied_to: str | None = None, depth: int = 0
+    message: Message,
+    assistant: str,
+    *,
+    private: bool,
+    mentioned: Container[str] = (),
+    replied_to: str | None = None,
+    depth: int = 0,
 ) -> bool:
     """Does `message` ask `assistant` for an answer?
 
     Args:
         private: the thread is the private one of the sender and somebody.
+        mentioned: the `mentions` of its text.
         replied_to: the sender of the message this one replies to, if any.
         depth: how many assistants answered each other before this message; 0 when a person or device wrote it.
     """
@@ -52,4 +60,9 @@ def addressed(
         return False
     if private:
         return message.destination == assistant
-    return replied_to == assistant or names.key(assistant) in mentions(message.text)
+    return replied_to == assistant or names.key(assistant) in mentioned
+
+
+def counts(message: Message, assistant: str) -> bool:
+    """Is it one of the messages after so many of which an assistant answers by itself?"""
+    return message.type == "chat" and message.sender != assistant

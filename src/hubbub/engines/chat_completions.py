@@ -146,13 +146,13 @@ class ChatEngine:
 
     async def _first_listed(self) -> str:
         """The name of the first model the server lists. Raises EngineFailure."""
-        fail, listed = self._failures, b""
+        fail, listed, within_s = self._failures, b"", min(LIST_S, self._first_s)
         try:
-            async with asyncio.timeout(LIST_S), self._server.ask(None, LIST_S, fail) as reply:
+            async with asyncio.timeout(within_s), self._server.ask(None, within_s, fail) as reply:
                 while len(listed) < MAX_LIST_BYTES and (chunk := await reply.next()):
                     listed += chunk
         except (TimeoutError, Cut):
-            raise fail.never_began(LIST_S) from None
+            raise fail.never_began(within_s) from None
         try:
             model = json.loads(listed)["data"][0]["id"]
             if not (isinstance(model, str) and model and model.isprintable()):

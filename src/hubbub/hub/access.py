@@ -112,3 +112,15 @@ def require(caller: Caller, need: Need, room: Room | None = None) -> None:
     if room is not None and room.members.get(caller.name) is not None:
         raise NotFound(f"That takes {need.who}.")
     raise NotFound("There is no such thread here." if room is not None else "There is nothing like that here.")
+
+
+def owns(caller: Caller, owner: str) -> bool:
+    """May they change what `owner` made? An admin may; what came with the server (owner "") is theirs alone."""
+    return Need.ACT.scope in caller.scopes and (caller.admin or (owner != "" and caller.name == owner))
+
+
+def require_owner(caller: Caller, owner: str) -> None:
+    """Raises Unauthorized when the token does not allow it, else NotFound unless they own it."""
+    require(caller, Need.ACT)
+    if not owns(caller, owner):
+        raise NotFound("That takes whoever made it, or an admin of the server.")

@@ -256,7 +256,7 @@ class Gate:
             self._hub.people.require_distinct(name)
 
     def _is_assistant(self, name: str) -> bool:
-        return names.key(name) in map(names.key, self._hub.runs.assistants)
+        return self._hub.assistants.is_one(name)
 
     def require_free(self, name: str) -> None:
         """Raises NameTaken: it cannot be given an account, not even by somebody who runs the server."""

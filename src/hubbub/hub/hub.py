@@ -24,6 +24,8 @@ from hubbub.core.ports import Bus, Event, Store
 from hubbub.hub import access, catch_up
 from hubbub.hub.access import Caller, Need
 from hubbub.hub.addresses import Addresses
+from hubbub.hub.asking import Asking
+from hubbub.hub.assistants import Assistants
 from hubbub.hub.auth import Auth
 from hubbub.hub.gate import Audit, Gate
 from hubbub.hub.people import People
@@ -103,8 +105,10 @@ class Hub:
         self.clock = clock
         self.version = version
         self.rooms: dict[str, Room] = {}
-        self.runs: Runs = Runs(self, assistants, engines, engine)
-        self.people = People(self.limits, self.runs.assistants)
+        self.assistants = Assistants(self, assistants, engines, engine)
+        self.asking: Asking = Asking(self)
+        self.runs: Runs = Runs(self)
+        self.people = People(self.limits, self.assistants.by_name)
         self._private: dict[tuple[str, str], Room] = {}  # open private rooms, by (one key, other key)
         self.sessions: set[Session] = set()
         self.waiting_for_hello: dict[Session, float] = {}  # until when, in monotonic seconds
@@ -128,6 +132,7 @@ class Hub:
         await self.learn()
         self.bus.listen(self._hear, self.runs.noticed_end)
         await self.runs.start()
+        await self.asking.start()
         self.spawn(sweep(self), standing=True)
         self.spawn(self.gate.watch(), standing=True)
 
@@ -136,6 +141,7 @@ class Hub:
         gate's verbs without serving anybody."""
         for member in await self.store.members():
             self.people.remember(member)
+        await self.assistants.learn()
         await self.gate.refresh()
         if await self.store.thread(LOBBY) is None:
             with contextlib.suppress(KeyConflict):  # somebody else was first
@@ -161,7 +167,7 @@ class Hub:
         self.stopping = True
         for session in [*self.sessions, *self.waiting_for_hello]:
             session.end("shutdown", "The server is restarting.", retry_after=1)
-        await self.runs.stop()
+        await self.asking.stop()
         brief = self._tasks - self._standing
         if brief:
             await asyncio.wait(brief, timeout=FINISH_S)
@@ -213,7 +219,7 @@ class Hub:
     def posted(self, message: Message) -> None:
         """A message was committed: shout it, and see whether an assistant has to answer."""
         self.publish(message.thread, frames.MessageFrame(thread=message.thread, seq=message.seq, message=message))
-        self.runs.consider(message)  # the room has done so, unless the bus is slow or has lost it
+        self.asking.consider(message)  # the room has done so, unless the bus is slow or has lost it
 
     def fill(self, room: Room) -> None:
         """Read what the store has and the bus has not brought, unless that is under way."""
@@ -343,7 +349,9 @@ class Hub:
         if thread is None:
             raise NotFound("There is no such thread here.")
         members = await self.store.memberships(id)
-        room = self.rooms[id] = Room(thread, members, fill=self.fill, heard=self.runs.consider, so_far=self.bus.so_far)
+        room = self.rooms[id] = Room(
+            thread, members, fill=self.fill, heard=self.asking.consider, so_far=self.bus.so_far
+        )
         for membership in members:
             self.entered(room, membership.member, membership.seen, membership.role)
         if thread.private:
@@ -378,7 +386,7 @@ class Hub:
     def _place(self, room: Room, name: str, role: Role) -> None:
         self._places.setdefault(name, {})[room] = None
         room.enter(name, role, online=self.people.online(name))
-        if name in self.runs.assistants:
+        if name in self.assistants.by_name:
             room.assistants[name] = self.people.members[names.key(name)]
 
     async def room_for(self, caller: Caller, id: str, need: Need) -> Room:

@@ -149,6 +149,11 @@ class Room:
     def deserted(self) -> bool:
         return not (self._crowds or self.behind or self._due or self.runs)
 
+    @property
+    def heard(self) -> bool:
+        """Does anybody listen?"""
+        return bool(self._crowds or self.behind)
+
     def view(self, seen: int | None = None) -> frames.ThreadView:
         """The thread as its members see it now."""
         return frames.ThreadView(

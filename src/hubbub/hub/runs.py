@@ -2,24 +2,23 @@
 
 A run is unique on (thread, assistant, message that asked), and beginning it moves the assistant's own cursor in the
 same transaction. So after a crash nothing is asked twice and nothing is forgotten: messages after that cursor are
-considered again, and runs that had not ended begin their next attempt.
+considered again (asking.py), and runs that had not ended begin their next attempt.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
-from collections.abc import Iterable
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from msgspec import UNSET
 from msgspec.structs import replace
 
-from hubbub.core import frames, triggers
+from hubbub.core import frames, manners
 from hubbub.core.errors import NotFound, Problem, QueueFull, StorageFull, Unavailable
-from hubbub.core.nouns import Assistant, Draft, Kind, Message, Prompt, Run, RunState, Task, Turn, new_id, seq_of
+from hubbub.core.nouns import Assistant, Draft, Message, Prompt, Run, RunState, Task, Turn, new_id
 from hubbub.core.ports import Progress
 from hubbub.hub import access, threads
 from hubbub.hub.access import Caller, Need
@@ -32,166 +31,88 @@ if TYPE_CHECKING:
 log = structlog.get_logger("hubbub.runs")
 
 MAX_ATTEMPTS = 3
-MARK_EVERY_S = 30.0
 COMPARE_EVERY_S = 3.0
 PROMPT_BYTES = 256 << 10
-MAX_ASKED = 1000
-"""Messages of a thread that wait to be looked at."""
+TOKEN_BYTES = 4
+"""So many bytes of a text are taken for a token; that of most languages and models has as many or fewer."""
 
 
 class Runs:
     """Begins and ends runs; owned by the hub."""
 
-    def __init__(self, hub: Hub, assistants: Iterable[Assistant], engines: frozenset[str], engine: str) -> None:
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self.engines = engines
-        self.engine = engine
-        self.assistants = {assistant.name: assistant for assistant in assistants}
         self._open: dict[str, Run] = {}
         self._ending: set[str] = set()
-        self._asked: dict[str, deque[Message]] = {}  # by thread: what is being looked at, oldest first
-        self._at_work: set[str] = set()  # threads whose questions somebody is looking at
+        self._held: defaultdict[str, deque[Run]] = defaultdict(deque)  # by thread: those whose turn has not come
         self._unstored: dict[str, Progress] = {}  # ends that could not be stored yet
         self._stray: set[str] = set()  # runs that are open in the store and nowhere else
-        self._considered: dict[tuple[str, str], int] = {}  # (thread, assistant) -> seq no crash has to look at again
-        self._marked_at = self._compared_at = time.monotonic()
+        self._compared_at = time.monotonic()
 
     async def start(self) -> None:
-        """Let the assistants arrive; take up what was interrupted."""
-        hub = self._hub
-        for name in self.assistants:
-            await hub.arrive(name, Kind.ASSISTANT)
-        for run in await hub.store.open_runs():
-            if run.assistant in self.assistants:
+        """Take up what was interrupted."""
+        for run in await self._hub.store.open_runs():
+            if run.assistant in self._hub.assistants.by_name:
                 with contextlib.suppress(Unavailable, StorageFull):  # the sweep takes it up
                     await self._retry(run)
-        for name in self.assistants:
-            for thread, seen in await hub.store.threads_of(name):
-                more, at = thread.head > seen, seen
-                while more:
-                    page = await hub.store.read_after(thread.id, at, 100, PROMPT_BYTES)
-                    for message in page.messages:
-                        await self._consider_again(message, name)
-                        at = message.seq
-                    more = page.more
-                if at > seen and thread.id not in self._asked:
-                    await hub.store.see(thread.id, name, at)
 
-    async def _consider_again(self, message: Message, name: str) -> None:
-        """After a crash: what lies after the assistant's mark."""
-        if message.thread not in self._asked:
-            try:
-                room = await self._hub.room(message.thread)
-                await self._consider(room, message, {name: self.assistants[name]})
-                return
-            except (Unavailable, StorageFull):
-                pass
-        self._asked.setdefault(message.thread, deque()).append(message)
-
-    async def stop(self) -> None:
-        """What was considered need not be looked at again."""
-        await self._move_marks()
+    def writing(self, thread: str, assistant: str) -> bool:
+        """Is it writing an answer there, or about to?"""
+        return any(run.thread == thread and run.assistant == assistant for run in self._open.values())
 
     # Beginning
 
-    def consider(self, message: Message) -> None:
-        """A new message: does an assistant in its thread have to answer? Each is asked about once and in order, as
-        beginning a run counts everything before its question as seen."""
-        room = self._hub.rooms.get(message.thread)
-        if room is None or room.opened_at < message.seq <= room.considered:
-            return
-        if message.seq > room.considered + 1:
-            self._hub.fill(room)  # which brings those before it first
-            return
-        room.considered = max(room.considered, message.seq)  # one from before is acknowledged again
-        if not (room.assistants or triggers.may_mention(message.text)):
-            return
-        for name in room.assistants:
-            self._considered[message.thread, name] = message.seq
-        if message.type in ("chat", "command") and (
-            room.thread.private or message.reply_to or triggers.may_mention(message.text)
-        ):
-            asked = self._asked.setdefault(message.thread, deque())
-            if len(asked) < MAX_ASKED:
-                asked.append(message)
-                self._go_on(message.thread)
-
-    def _go_on(self, thread: str) -> None:
-        if thread not in self._at_work:
-            self._at_work.add(thread)
-            self._hub.spawn(self._work_off(thread))
-
-    async def _work_off(self, thread: str) -> None:
-        """Look at the questions of a thread in their order. One that cannot be stored now stays the first, and the
-        sweep goes on with it: beginning a run marks everything up to its question as seen."""
-        asked = self._asked[thread]
-        try:
-            while asked:
-                await self._consider(await self._hub.room(thread), asked[0], self.assistants)
-                asked.popleft()
-        except (Unavailable, StorageFull) as failure:
-            log.warning("run_not_begun", thread=thread, code=failure.code)
-        except NotFound:  # the thread was deleted
-            asked.clear()
-        except BaseException:
-            if asked:
-                asked.popleft()  # a bug; the others are not to wait for it for ever
-            raise
-        finally:
-            self._at_work.discard(thread)
-            if not asked:
-                del self._asked[thread]
-
-    async def _consider(self, room: Room, message: Message, assistants: dict[str, Assistant]) -> None:
-        hub = self._hub
-        replied_to = None
-        if message.reply_to:
-            original = await hub.store.message(room.id, seq_of(message.reply_to))
-            if original is not None and original.id == message.reply_to:
-                replied_to = original.sender
-        depth = 0
-        if message.run is not None and (asked := await hub.store.run(message.run)):
-            depth = asked.depth + 1
-        for assistant in assistants.values():
-            if not triggers.addressed(
-                message, assistant.name, private=room.thread.private, replied_to=replied_to, depth=depth
-            ):
-                continue
-            if room.thread.private and assistant.name not in room.members:
-                continue
-            try:
-                await self._let_in(room, message.sender, assistant.name, message.seq - 1)
-                await self.begin(room, assistant.name, message.seq, depth)
-            except (Unavailable, StorageFull):
-                raise
-            except Problem as refused:
-                log.warning("run_not_begun", thread=room.id, assistant=assistant.name, code=refused.code)
-
-    async def _let_in(self, room: Room, name: str, assistant: str, seen: int = -1) -> None:
+    async def let_in(self, room: Room, name: str, assistant: str, seen: int = -1) -> None:
         """Whoever asks an assistant brings it into the thread, as they could have done before; the question it was
         asked is not yet seen. Raises BadRequest: the thread is the private one of two others."""
         if assistant not in room.members:
             await threads.add(self._hub, Caller(name), frames.ThreadAdd(thread=room.id, member=assistant), seen)
 
-    async def begin(self, room: Room, assistant: str, trigger: int, depth: int = 0) -> tuple[Run, int] | None:
-        """Store and queue a run, and say its place in the queue. None when that message asked this assistant before."""
+    async def begin(
+        self, room: Room, assistant: str, asked_by: str, *, trigger: int = 0, depth: int = 0, id: str = ""
+    ) -> tuple[Run, int] | None:
+        """Store and queue a run, and say its place in the queue. None when that message asked this assistant before,
+        or there is a run of that id."""
         run = await self._hub.store.begin_run(
-            Run(id=new_id(), thread=room.id, assistant=assistant, trigger=trigger, depth=depth)
+            Run(
+                id=id or new_id(),
+                thread=room.id,
+                assistant=assistant,
+                trigger=trigger,
+                depth=depth,
+                asked_by=asked_by,
+            )
         )
         return None if run is None else (run, await self._queue(run))
 
-    async def _queue(self, run: Run) -> int:
+    async def _queue(self, run: Run, *, its_turn: bool = False) -> int:
+        """Have it written, once its turn has come. Its place in the queue; 0: it was answered at once."""
         hub = self._hub
+        assistant = hub.assistants.by_name[run.assistant]
+        before = [other for other in self._open.values() if other.thread == run.thread and other.id != run.id]
         self._open[run.id] = run
+        if assistant.in_turn and before and not its_turn:
+            self._held[run.thread].append(run)
+            hub.publish(run.thread, frames.RunQueued(**_common(run), position=len(before) + 1))
+            return len(before) + 1
         try:
-            prompt = await self._prompt(run)
+            newest = run.trigger + 1 if run.trigger and not assistant.in_turn else None
+            page = await hub.store.read_before(run.thread, newest, hub.limits.history_turns, PROMPT_BYTES)
+            chosen = await hub.store.assistants.personality(run.thread, run.assistant)
+            question = next((message for message in page.messages if message.seq == run.trigger), None)
+            if question is not None and (told := manners.command(question.text, assistant)):
+                reply, then = manners.obey(told, assistant, chosen)
+                if then != chosen:
+                    await hub.store.assistants.choose(run.thread, run.assistant, then)
+                await self._end(run, Progress(run.attempt, reply, RunState.COMPLETED), type="command")
+                return 0
             task = Task(
                 run=run.id,
                 thread=run.thread,
                 assistant=run.assistant,
                 attempt=run.attempt,
-                prompt=prompt,
-                engine=self.assistants[run.assistant].engine or self.engine,
+                prompt=self._prompt(run, assistant, manners.in_force(assistant, chosen), page.messages),
+                engine=hub.assistants.writer(run.assistant),
                 member=run.asked_by,
             )
             position = await hub.bus.put(task)
@@ -204,17 +125,29 @@ class Runs:
         hub.publish(run.thread, frames.RunQueued(**_common(run), position=position))
         return position
 
-    async def _prompt(self, run: Run) -> Prompt:
-        """What the assistant is shown: its instructions and the newest turns of the thread."""
-        hub = self._hub
-        newest = run.trigger + 1 if run.trigger else None
-        page = await hub.store.read_before(run.thread, newest, hub.limits.history_turns, PROMPT_BYTES)
-        turns = [Turn(role="system", name=run.assistant, text=self.assistants[run.assistant].instructions)]
-        for message in page.messages:
-            if message.type != "notification" and message.text:
-                role = "assistant" if message.sender == run.assistant else "user"
-                turns.append(Turn(role=role, name=message.sender, text=message.text))
-        return Prompt(run=run.id, assistant=run.assistant, turns=tuple(turns))
+    def _prompt(self, run: Run, assistant: Assistant, personality: str, messages: list[Message]) -> Prompt:
+        """What the assistant is shown: its instructions, and of the newest turns as many as fit."""
+        left = self._hub.limits.history_tokens * TOKEN_BYTES
+        said: list[Turn] = []
+        for message in reversed(messages):
+            if message.type == "notification" or not message.text or manners.command(message.text, assistant):
+                continue
+            if message.sender == run.assistant and message.type == "command":
+                continue  # what it said about itself
+            left -= len(message.text.encode())
+            if left < 0 and said:
+                break
+            role = "assistant" if message.sender == run.assistant else "user"
+            said.append(Turn(role=role, name=message.sender, text=message.text))
+        told = (assistant.instructions, assistant.personalities.get(personality, ""))
+        system = [Turn(role="system", name=run.assistant, text=text) for text in told if text]
+        return Prompt(
+            run=run.id,
+            assistant=run.assistant,
+            turns=(*system, *reversed(said)),
+            model=assistant.model,
+            personality=personality,
+        )
 
     async def _retry(self, run: Run) -> None:
         """A run that was interrupted begins again, at most twice."""
@@ -238,7 +171,7 @@ class Runs:
         if run is not None and progress is not None and progress.state.ended and progress.attempt == run.attempt:
             self._hub.spawn(self._end(run, progress))
 
-    async def _end(self, run: Run, progress: Progress) -> None:
+    async def _end(self, run: Run, progress: Progress, type: str = "chat") -> None:
         """Turn the answer into its message; whoever comes second finds the run ended and does nothing."""
         hub = self._hub
         if run.id in self._ending:
@@ -246,10 +179,9 @@ class Runs:
         self._ending.add(run.id)
         try:
             room = await hub.room(run.thread)
-            metadata: dict[str, Any] = {
-                "state": str(progress.state),
-                "model": progress.model,
-            }
+            metadata: dict[str, Any] = {"state": str(progress.state)}
+            if progress.model:
+                metadata["model"] = progress.model
             if progress.usage is not None:
                 metadata["usage"] = {"prompt": progress.usage.prompt, "completion": progress.usage.completion}
             if progress.error:
@@ -262,6 +194,7 @@ class Runs:
                 text=progress.text,
                 timestamp=hub.stamp(),
                 destination=room.destination(run.assistant),
+                type=type,
                 metadata=metadata,
                 run=run.id,
                 key=run.id,
@@ -285,6 +218,21 @@ class Runs:
         elif kept is not None and kept.state.ended:  # stored by a try whose outcome was unknown
             hub.publish(run.thread, end_frame(kept))
         hub.bus.forget(run.id)
+        self._next_turn(run)
+
+    def _next_turn(self, over: Run) -> None:
+        """Whoever waited for the answers before theirs is next."""
+        held = self._held.get(over.thread)
+        if held is None:
+            return
+        with contextlib.suppress(ValueError):  # it was stopped while it waited
+            held.remove(over)
+        waiting = set(held)
+        if held and not any(run.thread == over.thread and run not in waiting for run in self._open.values()):
+            following = held.popleft()
+            self._hub.spawn(self._queue(following, its_turn=True))
+        if not held:
+            del self._held[over.thread]
 
     # What members may ask for
 
@@ -292,26 +240,31 @@ class Runs:
         """Ask an assistant for an answer to the thread as it stands."""
         self._hub.people.require_pace(caller.name)
         room = await self._hub.room_for(caller, request.thread, Need.WRITE)
-        known = self._hub.people.known(request.assistant)
-        if known is None or known.name not in self.assistants:
-            raise NotFound(f"No assistant is called '{request.assistant}'.{self._hub.people.hint(request.assistant)}")
-        await self._let_in(room, caller.name, known.name)
-        begun = await self.begin(room, known.name, 0)
+        assistant = self._hub.assistants.named(request.assistant)
+        await self.let_in(room, caller.name, assistant.name)
+        begun = await self.begin(room, assistant.name, caller.name)
         assert begun is not None
         return frames.RunReply(run=self.view(*begun))
 
     async def cancel_by(self, caller: Caller, request: frames.RunCancel) -> frames.RunReply:
         """Stop an answer; what was written so far becomes its message. Whoever may write in the thread may."""
         run = await self.get(caller, request.run, Need.WRITE)
-        open_run = self._open.get(run.id)
-        if open_run is not None:
-            self._hub.bus.cancel(run.id)  # first, so that nobody hears more than the message will hold
-            progress = self._hub.bus.so_far(run.id)
-            if progress is None or progress.attempt != open_run.attempt or not progress.state.ended:
-                progress = Progress(open_run.attempt, "", RunState.CANCELLED)
-            await self._end(open_run, progress)
+        if run.id in self._open:
+            await self._cancel(self._open[run.id])
             run = await self._hub.store.run(run.id) or run
         return frames.RunReply(run=self.view(run))
+
+    async def stop_all(self, assistant: str) -> None:
+        """Stop whatever it is writing."""
+        for run in [run for run in self._open.values() if run.assistant == assistant]:
+            await self._cancel(run)
+
+    async def _cancel(self, run: Run) -> None:
+        self._hub.bus.cancel(run.id)  # first, so that nobody hears more than the message will hold
+        progress = self._hub.bus.so_far(run.id)
+        if progress is None or progress.attempt != run.attempt or not progress.state.ended:
+            progress = Progress(run.attempt, "", RunState.CANCELLED)
+        await self._end(run, progress)
 
     async def get(self, caller: Caller, id: str, need: Need = Need.READ) -> Run:
         """A run in a thread of mine. Raises NotFound."""
@@ -325,6 +278,11 @@ class Runs:
             raise NotFound("There is no such run here.") from None
         access.require(caller, need, room)
         return run
+
+    async def how(self, caller: Caller, id: str) -> frames.RunView:
+        """A run of a thread of mine, with its place in the queue while it waits there. Raises NotFound."""
+        run = await self.get(caller, id)
+        return self.view(run, await self._hub.bus.place(id))
 
     def view(self, run: Run, position: int | None = None) -> frames.RunView:
         """The run as it is told to clients; it is running once a worker has taken it."""
@@ -344,41 +302,27 @@ class Runs:
     # Sooner or later
 
     async def sweep(self) -> None:
-        """Find ends the bus forgot to mention; remember how far the assistants have read."""
+        """Find ends the bus forgot to mention, and runs that nobody is writing."""
         now = time.monotonic()
-        if now - self._compared_at > COMPARE_EVERY_S:
-            self._compared_at = now
-            for thread in list(self._asked):
-                self._go_on(thread)
-            for id, run in list(self._open.items()):
-                if id in self._unstored:
-                    self._hub.spawn(self._end(run, self._unstored[id]))
-                else:
-                    self.noticed_end(id)
-            await self._take_up_strays()
-        if now - self._marked_at > MARK_EVERY_S:
-            self._marked_at = now
-            await self._move_marks()
+        if now - self._compared_at <= COMPARE_EVERY_S:
+            return
+        self._compared_at = now
+        for id, run in list(self._open.items()):
+            if id in self._unstored:
+                self._hub.spawn(self._end(run, self._unstored[id]))
+            else:
+                self.noticed_end(id)
+        await self._take_up_strays()
 
     async def _take_up_strays(self) -> None:
         """Runs that were stored although the store could not say so, or could not be queued. One that is only just
         being begun is looked at again before it counts as such."""
+        known = self._hub.assistants.by_name
         runs = await self._hub.store.open_runs()
-        stray = {run.id: run for run in runs if run.assistant in self.assistants and run.id not in self._open}
+        stray = {run.id: run for run in runs if run.assistant in known and run.id not in self._open}
         before, self._stray = self._stray, set(stray)
         for id in before & stray.keys():
             await self._retry(stray[id])
-
-    async def _move_marks(self) -> None:
-        considered, self._considered = self._considered, {}
-        for (thread, name), seq in considered.items():
-            if asked := self._asked.get(thread):
-                self._considered.setdefault((thread, name), seq)
-                seq = min(seq, asked[0].seq - 1)
-            try:
-                await self._hub.store.see(thread, name, seq)
-            except Problem as failure:
-                log.debug("mark_not_moved", thread=thread, code=failure.code)
 
 
 def _common(run: Run) -> dict[str, Any]:

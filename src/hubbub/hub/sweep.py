@@ -37,6 +37,7 @@ async def sweep(hub: Hub) -> None:
                 forgive(hub, late)
             look(hub, time.monotonic())
             await hub.runs.sweep()
+            await hub.asking.sweep()
             for room in list(hub.unsure):
                 await hub.recheck(room)
             if time.monotonic() - compared >= COMPARE_EVERY_S:

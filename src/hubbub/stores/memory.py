@@ -270,7 +270,7 @@ class MemoryStore:
 
     async def begin_run(self, run: Run) -> Run | None:
         asked = (run.thread, run.assistant, run.trigger)
-        if run.trigger and asked in self._asked:
+        if (run.trigger and asked in self._asked) or run.id in self._runs:
             return None
         log = self._log(run.thread)
         self._asked.add(asked)
@@ -278,6 +278,10 @@ class MemoryStore:
         if run.trigger and run.assistant in log.seen:
             log.seen[run.assistant] = max(log.seen[run.assistant], run.trigger)
         return run
+
+    async def last_asked(self, thread: str, assistant: str) -> int:
+        runs = (run for run in self._runs.values() if (run.thread, run.assistant) == (thread, assistant))
+        return max((run.trigger for run in runs), default=0)
 
     async def run(self, id: str) -> Run | None:
         return self._runs.get(id)

@@ -423,6 +423,9 @@ class SqliteStore:
     async def begin_run(self, run: Run) -> Run | None:
         return await self._runs.begin(run)
 
+    async def last_asked(self, thread: str, assistant: str) -> int:
+        return self._runs.last_asked(thread, assistant)
+
     async def run(self, id: str) -> Run | None:
         return self._runs.one(id)
 

@@ -28,13 +28,11 @@ class SqliteRuns:
     async def begin(self, run: Run) -> Run | None:
         def work() -> Run | None:
             db = self._store.writer
-            if (
-                run.trigger
-                and db.execute(
-                    "SELECT 1 FROM runs WHERE thread = ? AND assistant = ? AND trigger_ = ? AND trigger_ > 0",
-                    (run.thread, run.assistant, run.trigger),
-                ).fetchone()
-            ):
+            asked = db.execute(
+                "SELECT 1 FROM runs WHERE thread = ? AND assistant = ? AND trigger_ = ? AND trigger_ > 0",
+                (run.thread, run.assistant, run.trigger),
+            )
+            if asked.fetchone() or db.execute("SELECT 1 FROM runs WHERE id = ?", (run.id,)).fetchone():
                 return None
             self._store.head(run.thread)
             self._store.forget_mark(run.thread, run.assistant)
@@ -61,6 +59,10 @@ class SqliteRuns:
             return run
 
         return cast("Run | None", await self._store.write(work))
+
+    def last_asked(self, thread: str, assistant: str) -> int:
+        sql = "SELECT coalesce(max(trigger_), 0) FROM runs WHERE thread = ? AND assistant = ? AND trigger_ > 0"
+        return int(self._store.read(sql, (thread, assistant))[0][0])
 
     def one(self, id: str) -> Run | None:
         found = self._store.read(f"SELECT {rows.RUN} FROM runs WHERE id = ?", (id,))

@@ -205,11 +205,17 @@ class LineDoor(SocketDoor):
             case lines.ReadHistory(of) if of.startswith("#"):
                 self._in_thread(of[1:].strip(), lambda id: frames.HistoryGet(thread=id, limit=20))
             case lines.ReadHistory(of):
-                private = self._screen.private_with(of)
+                private = self._screen.places.private_with(of)
                 if private is None:
                     self._print(f"There is no conversation with '{of}' yet.\n")
                 else:
                     self.session.handle(frames.HistoryGet(thread=private, limit=20))
+            case lines.StopWriting(name):
+                runs = self._screen.places.writing(name)
+                for run in runs:
+                    self.session.handle(frames.RunCancel(run=run))
+                if not runs:
+                    self._print(lines.clean_output(lines.SILENT.format(name=name)) + "\n")
             case lines.MakeMine():
                 self._ask_new_password()
             case lines.AskHelp():
@@ -220,7 +226,7 @@ class LineDoor(SocketDoor):
                 self._print(detail + "\n")
 
     def _in_thread(self, name: str, request: Callable[[str], frames.Request]) -> None:
-        id = self._screen.thread_named(name)
+        id = self._screen.places.thread_named(name)
         if id is None:
             self._print(f"There is no thread '#{name}' here. Try !threads.\n")
         else:

@@ -58,6 +58,30 @@ class NewRun(Body):
     assistant: str = Field(min_length=1, max_length=256)
 
 
+class NewAssistant(Body):
+    """`engine`, `model`: the server's own when empty. It answers when addressed; also by itself after `every` messages
+    of others, or every `every_s` seconds while people listen. `in_turn`: after the answers asked for before."""
+
+    name: str = Field(min_length=1, max_length=256)
+    instructions: str = ""
+    engine: str = ""
+    model: str = ""
+    personalities: dict[str, str] = Field({})
+    every: int = 0
+    every_s: float = Field(0.0, allow_inf_nan=False)
+    in_turn: bool = False
+
+
+class AssistantChange(Body):
+    instructions: str | None = None
+    engine: str | None = None
+    model: str | None = None
+    personalities: dict[str, str] | None = None
+    every: int | None = None
+    every_s: float | None = Field(None, allow_inf_nan=False)
+    in_turn: bool | None = None
+
+
 # Who is there
 
 
@@ -70,10 +94,33 @@ async def users(hub: HubIn, caller: Caller) -> Response:
     )
 
 
+# Assistants
+
+
 @router.get("/assistants", summary="Who answers here")
 async def assistants(hub: HubIn, caller: Caller) -> Response:
-    access.require(caller, Need.LISTEN)
-    return answer({"assistants": [{"name": a.name, "model": a.model} for a in hub.runs.assistants.values()]})
+    return answer({"assistants": hub.assistants.listing(caller)})
+
+
+@router.post("/assistants", summary="Make an assistant, a member that answers", status_code=201)
+async def make_assistant(hub: HubIn, caller: Caller, body: NewAssistant) -> Response:
+    return answer(await hub.assistants.create(caller, **body.model_dump()), 201)
+
+
+@router.get("/assistants/{name}", summary="One assistant; its instructions for whoever may change it")
+async def get_assistant(hub: HubIn, caller: Caller, name: MemberName) -> Response:
+    return answer(hub.assistants.get(caller, name))
+
+
+@router.patch("/assistants/{name}", summary="Change an assistant of mine")
+async def change_assistant(hub: HubIn, caller: Caller, name: MemberName, body: AssistantChange) -> Response:
+    return answer(await hub.assistants.change(caller, name, body.model_dump(exclude_none=True)))
+
+
+@router.delete("/assistants/{name}", summary="Have an assistant of mine answer no more", status_code=204)
+async def delete_assistant(hub: HubIn, caller: Caller, name: MemberName) -> Response:
+    await hub.assistants.delete(caller, name)
+    return Response(status_code=204)
 
 
 # Threads
@@ -209,7 +256,7 @@ async def start_run(hub: HubIn, caller: Caller, id: ThreadId, body: NewRun) -> R
 
 @router.get("/runs/{id}", summary="How far a run has come")
 async def get_run(hub: HubIn, caller: Caller, id: ThreadId) -> Response:
-    return answer(hub.runs.view(await hub.runs.get(caller, id)))
+    return answer(await hub.runs.how(caller, id))
 
 
 @router.post("/runs/{id}/cancel", summary="Stop a run; what it wrote so far stays")

@@ -1,0 +1,167 @@
+"""Who answers here: the assistants that came with the server and those that members made.
+
+An assistant is a member like others; what makes it answer is kept in the store. Whoever made one may change it, and so
+may an admin of the server; those that came with it are the admins' alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
+
+from hubbub.core import names
+from hubbub.core.errors import BadRequest, NameTaken, NotFound
+from hubbub.core.lines import clean_output
+from hubbub.core.nouns import Assistant, Kind
+from hubbub.hub import access
+from hubbub.hub.access import Caller, Need
+
+if TYPE_CHECKING:
+    from hubbub.hub.hub import Hub
+
+MAX_ASSISTANTS = 1000
+MAX_INSTRUCTIONS = 32 << 10
+MAX_PERSONALITIES = 16
+MAX_MANNER = 4 << 10
+SHORTEST_S = 5.0
+LONGEST_S = 7 * 86_400.0
+
+
+class Assistants:
+    """Those of one hub, `by_name`.
+
+    Args:
+        given: those that come with the server. What an admin changed about them is kept beside the others.
+        engines: who can write here.
+        engine: who does where an assistant does not say.
+    """
+
+    def __init__(self, hub: Hub, given: Iterable[Assistant], engines: frozenset[str], engine: str) -> None:
+        self._hub = hub
+        self.by_name = {assistant.name: assistant for assistant in given}
+        self._given = frozenset(self.by_name)
+        self.engines = engines
+        self.engine = engine
+
+    async def learn(self) -> None:
+        """Read what is kept. One that came with the server, and does not any more, does not answer."""
+        for assistant in await self._hub.store.assistants.all():
+            if assistant.owner or assistant.name in self._given:
+                self.by_name[assistant.name] = assistant
+
+    def is_one(self, name: str) -> bool:
+        """Is this the name of an assistant, in any spelling?"""
+        return names.key(name) in map(names.key, self.by_name)
+
+    def writer(self, assistant: str) -> str:
+        """The engine that writes for it."""
+        return self.by_name[assistant].engine or self.engine
+
+    def named(self, name: str) -> Assistant:
+        """The assistant of that name, in any spelling. Raises NotFound."""
+        known = self._hub.people.known(name)
+        if known is None or known.name not in self.by_name:
+            raise NotFound(f"No assistant is called '{name}'.{self._hub.people.hint(name)}")
+        return self.by_name[known.name]
+
+    # The verbs
+
+    def listing(self, caller: Caller) -> list[dict[str, Any]]:
+        access.require(caller, Need.LISTEN)
+        return [self._view(assistant, caller) for assistant in self.by_name.values()]
+
+    def get(self, caller: Caller, name: str) -> dict[str, Any]:
+        access.require(caller, Need.LISTEN)
+        return self._view(self.named(name), caller)
+
+    async def create(self, caller: Caller, name: str, **asked: Any) -> dict[str, Any]:
+        """A new member that answers. Raises NameTaken, BadRequest."""
+        access.require(caller, Need.ACT)
+        hub = self._hub
+        hub.people.require_pace(caller.name)
+        assistant = self._checked(Assistant(name=names.normalise(name), owner=caller.name, **asked))
+        if len(self.by_name) >= MAX_ASSISTANTS:
+            raise BadRequest(f"There are {len(self.by_name)} assistants already; delete one first.")
+        known = hub.people.known(name)
+        if known is not None and (known.kind is not Kind.ASSISTANT or known.name in self.by_name):
+            raise NameTaken(f"There is somebody called '{known.name}' already.")
+        hub.gate.require_free(assistant.name)
+        assistant = replace(assistant, name=known.name if known else assistant.name)
+        await hub.store.assistants.add(assistant)
+        self.by_name[assistant.name] = assistant
+        member = await hub.arrive(assistant.name, Kind.ASSISTANT)
+        for room in hub.rooms.values():
+            if member.name in room.members:  # from an earlier life
+                room.assistants[member.name] = member
+        hub.gate.audit("assistant_made", assistant=assistant.name, by=caller.name)
+        return self._view(assistant, caller)
+
+    async def change(self, caller: Caller, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Change what is given."""
+        assistant = self.named(name)
+        access.require_owner(caller, assistant.owner)
+        changed = self._checked(replace(assistant, **changes))
+        store = self._hub.store.assistants
+        try:
+            await store.change(changed)
+        except NotFound:
+            if assistant.name not in self._given:
+                raise
+            await store.add(changed)  # what came with the server is kept from its first change on
+        self.by_name[changed.name] = changed
+        self._hub.gate.audit("assistant_changed", assistant=changed.name, by=caller.name)
+        return self._view(changed, caller)
+
+    async def delete(self, caller: Caller, name: str) -> None:
+        """It answers no more; what it said stays. Answers it is writing are stopped."""
+        assistant = self.named(name)
+        access.require_owner(caller, assistant.owner)
+        if assistant.name in self._given:
+            raise BadRequest(f"'{assistant.name}' comes with the server; its settings turn it off.")
+        await self._hub.store.assistants.delete(assistant.name)
+        await self._hub.runs.stop_all(assistant.name)
+        self.by_name.pop(assistant.name, None)
+        for room in self._hub.rooms.values():
+            room.assistants.pop(assistant.name, None)
+        self._hub.gate.audit("assistant_deleted", assistant=assistant.name, by=caller.name)
+
+    def _view(self, assistant: Assistant, caller: Caller) -> dict[str, Any]:
+        """As its readers see it; its instructions are for whoever may change them."""
+        view: dict[str, Any] = {
+            "name": assistant.name,
+            "engine": assistant.engine or self.engine,
+            "model": assistant.model,
+            "personalities": list(assistant.personalities),
+            "every": assistant.every,
+            "every_s": assistant.every_s,
+            "in_turn": assistant.in_turn,
+            "owner": assistant.owner,
+        }
+        if access.owns(caller, assistant.owner):
+            view |= {"instructions": assistant.instructions, "personalities": assistant.personalities}
+        return view
+
+    def _checked(self, assistant: Assistant) -> Assistant:
+        """Raises BadRequest: something about it cannot be."""
+        if assistant.engine and assistant.engine not in self.engines:
+            raise BadRequest(
+                f"There is no engine '{assistant.engine}' here; there are {', '.join(sorted(self.engines))}."
+            )
+        if len(assistant.instructions.encode()) > MAX_INSTRUCTIONS:
+            raise BadRequest(f"Instructions have at most {MAX_INSTRUCTIONS} bytes.")
+        if len(assistant.personalities) > MAX_PERSONALITIES:
+            raise BadRequest(f"An assistant has at most {MAX_PERSONALITIES} personalities.")
+        for one, manner in assistant.personalities.items():
+            if not (1 <= len(one) <= 32 and one.replace("-", "").replace("_", "").isalnum()):
+                raise BadRequest("A personality's name is one word of up to 32 letters, digits, '-' and '_'.")
+            if len(manner.encode()) > MAX_MANNER:
+                raise BadRequest(f"The instructions of a personality have at most {MAX_MANNER} bytes.")
+        if clean_output(assistant.model) != assistant.model or "\n" in assistant.model or len(assistant.model) > 200:
+            raise BadRequest("A model's name is one line of up to 200 characters.")
+        if not 0 <= assistant.every <= 1000:
+            raise BadRequest("'every' is a number of messages, from 1 to 1000, or 0 for never.")
+        if assistant.every_s and not SHORTEST_S <= assistant.every_s <= LONGEST_S:
+            raise BadRequest(f"'every_s' is seconds, from {SHORTEST_S:g} to {LONGEST_S:g}, or 0 for never.")
+        return assistant
