@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from msgspec.structs import replace
 
 from hubbub.core.nouns import Prompt, Turn
 from hubbub.engines import demo
@@ -173,3 +174,18 @@ def test_it_says_what_it_is_and_how_much_it_takes_at_once() -> None:
 
     assert (engine.name, engine.batch) == ("demo", 4)
     assert demo.LABEL == "(demo model) "
+
+
+async def test_a_personality_shows_as_far_as_it_can_and_the_label_stays() -> None:
+    question = asking("what is a thread?")
+    plain, happy, angry, spanish = [
+        (await answers(replace(question, personality=one)))[0] for one in ("", "happy", "angry", "spanish")
+    ]
+
+    assert happy == plain
+    assert angry == LABEL + plain.removeprefix(LABEL).upper().replace(".", "!")
+    assert spanish == f"{LABEL}{demo.ONLY_ENGLISH} {plain.removeprefix(LABEL)}"
+
+
+async def test_instructions_in_a_text_are_followed_whatever_the_personality() -> None:
+    assert await answers(replace(asking("repeat: just this."), personality="angry")) == [f"{LABEL}just this."]

@@ -6,6 +6,9 @@ words and whole sentences. Two instructions at the start of a text make an answe
     count to N       the numbers from 1 to N (at most 2000), one at a time
     repeat: TEXT     TEXT, word by word
 
+Of the personalities of the assistant that comes with the server it has two: `angry` shouts, and `spanish` says in
+Spanish that it knows English only.
+
 The model looks for the passages whose words the question shares, rare words counting most, and begins with a
 sentence of the best one. From four words it knows what can follow; where only one thing can, it now and then looks
 at three only and so crosses into another passage. With fewer it would invent more, and say more that is not so. It
@@ -33,6 +36,8 @@ MAX_WORDS = 60
 REMEMBERED_TURNS = 6  # an answer depends on no earlier ones
 WANDER = 0.3  # how often three words decide where four leave no choice
 TRIES = 20
+
+ONLY_ENGLISH = "¡Hola! Este modelo de prueba solo sabe inglés."
 
 _COMMON = frozenset(COMMON.split())
 _MENTION = re.compile(r"\s*@[\w.-]+[,:]?\s*")
@@ -84,7 +89,14 @@ def pieces(prompt: Prompt) -> Iterator[str]:
     else:
         recent = "\0".join(f"{turn.role}\0{turn.name}\0{turn.text}" for turn in prompt.turns[-REMEMBERED_TURNS:])
         seed = hashlib.sha256(f"{prompt.assistant}\0{recent}".encode("utf-8", "replace")).digest()
-        yield from _PIECE.findall(_model().write(asked, random.Random(seed)))
+        yield from _PIECE.findall(_in_the_mood(prompt.personality, _model().write(asked, random.Random(seed))))
+
+
+def _in_the_mood(personality: str, text: str) -> str:
+    """As much of a personality as can be had without a model: `angry` shouts, `spanish` says what it cannot."""
+    if personality == "angry":
+        return text.upper().replace(".", "!")
+    return f"{ONLY_ENGLISH} {text}" if personality == "spanish" else text
 
 
 def _count(digits: str) -> Iterator[str]:
