@@ -52,7 +52,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asgi",
     ),
     "asgi": ("core", "stores", "buses", "engines", "hub", "transports", "compat", "config", "app"),
-    "launcher": ("core", "apps", "config", "process", "app"),
+    "launcher": ("core", "apps", "config", "process", "models", "app"),
     "cli": ("core", "client", "apps", "config", "process", "upkeep", "accounts", "doctor", "app", "launcher", "cli"),
     "__main__": ("core", "cli"),
     "__init__": (),

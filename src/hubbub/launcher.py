@@ -22,6 +22,7 @@ from typing import IO
 
 from hubbub.config import SECRETS, Settings
 from hubbub.core.errors import BadRequest, Internal, Unavailable
+from hubbub.models import answers
 
 READY_S = 30.0
 STOP_S = 12.0
@@ -248,7 +249,7 @@ def welcome(settings: Settings, http: int, tcp: int) -> str:
         "    #lobby: hello everybody",
     ]
     if settings.openai:
-        lines.append("    openai: tell me a joke                (a built-in demo model answers; it needs no key)")
+        lines.append(f"    openai: tell me a joke                ({answers(settings)})")
     if settings.thermometer:
         lines.append(f"    {DEVICE}: subscribe")
     lines += ["    !who   !check   !help   exit", ""]

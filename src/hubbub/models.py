@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from urllib.parse import urlsplit
 
 from hubbub.config import Settings
 from hubbub.core.errors import BadRequest
@@ -55,6 +56,17 @@ def default_engine(settings: Settings) -> str:
     if settings.openai_api_key or settings.openai_base_url:
         return "openai"
     return "script" if settings.script else "demo"
+
+
+def answers(settings: Settings) -> str:
+    """Who answers, in words for whoever starts the server."""
+    engine = default_engine(settings)
+    if engine == "demo":
+        return "a built-in demo model answers; it needs no key"
+    if engine == "script":
+        return f"{shlex.split(settings.script)[0]} answers" if settings.script else "the mock program answers"
+    where = urlsplit(settings.openai_base_url or OPENAI_URL).netloc
+    return f"{settings.openai_model or 'the model'} at {where} answers"
 
 
 def _script(settings: Settings) -> list[str]:
