@@ -24,7 +24,7 @@ import httpx2
 import pytest
 import websockets
 
-from hubbub.hub import runs, sweep
+from hubbub.hub import asking, sweep
 from support.crowds import connections, own_kb
 from support.inbox import Over
 from support.lines import PROMPT, LineClient
@@ -225,7 +225,7 @@ async def test_after_a_crowd_has_come_and_gone_nothing_of_it_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "UNUSED_S", 1.0)
-    monkeypatch.setattr(runs, "MARK_EVERY_S", 1.0)
+    monkeypatch.setattr(asking, "MARK_EVERY_S", 1.0)
     visits: Counter[str] = Counter()
     errors: list[Any] = []
     with no_tracebacks():
@@ -233,9 +233,9 @@ async def test_after_a_crowd_has_come_and_gone_nothing_of_it_is_left(
             hub = house.app.hub
 
             def counts() -> dict[str, int]:
-                """Every collection of the hub, of its runs and of the bus; tasks, and open connections."""
+                """Every collection of the hub, of its runs and questions, and of the bus; tasks, and open connections."""
                 found = {"tasks": len(asyncio.all_tasks()), "connections": connections(os.getpid())}
-                for part in (hub, hub.runs, hub.bus):
+                for part in (hub, hub.runs, hub.asking, hub.bus):
                     sized = {name: value for name, value in vars(part).items() if hasattr(value, "__len__")}
                     found |= {f"{type(part).__name__}.{name}": len(value) for name, value in sized.items()}
                 return {name: count for name, count in found.items() if name.split(".")[-1] not in KEPT}
