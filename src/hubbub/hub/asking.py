@@ -30,9 +30,6 @@ PAGE_BYTES = 256 << 10
 MAX_ASKED = 1000
 """Messages of a thread that wait to be looked at."""
 
-MAX_COUNTS = 10_000
-"""Places in which it is remembered how many messages an assistant has heard; the log tells it, too."""
-
 ALONE = 3
 """So many times an assistant speaks up by itself until somebody else says something."""
 
@@ -159,7 +156,8 @@ class Asking:
             try:
                 await hub.runs.let_in(room, message.sender, name, message.seq - 1)
                 await hub.runs.begin(room, name, message.sender, trigger=message.seq, depth=depth)
-                self._counts[room.id, name] = (message.seq, 0)
+                if assistant.every:
+                    self._counts[room.id, name] = (message.seq, 0)
             except (Unavailable, StorageFull):
                 raise
             except Problem as refused:
@@ -179,8 +177,6 @@ class Asking:
             count += message.seq > upto
         else:
             count = await self._heard(assistant, message)
-        if len(self._counts) >= MAX_COUNTS:
-            self._counts.clear()
         self._counts[at] = (message.seq, count)
         return count >= assistant.every and not self._hub.runs.writing(*at)
 
@@ -215,7 +211,6 @@ class Asking:
                     if await self._is_answered(room, assistant.name):
                         digest = hashlib.sha256(f"{hub.store.epoch} {at} {stretch}".encode()).hexdigest()
                         await hub.runs.begin(room, assistant.name, assistant.name, id=digest[:22])
-        self._spoke = {at: stretch for at, stretch in self._spoke.items() if at[0] in hub.rooms}
 
     async def _is_answered(self, room: Room, name: str) -> bool:
         """Has somebody else said one of the last things there?"""
@@ -225,13 +220,17 @@ class Asking:
     # Sooner or later
 
     async def sweep(self) -> None:
-        """Go on where the store had failed, speak up, remember how far the assistants have read."""
+        """Go on where the store had failed, speak up, remember how far the assistants have read. Of rooms that are
+        closed nothing is kept; the log tells it."""
         now = time.monotonic()
         if now - self._looked_at > LOOK_EVERY_S:
             self._looked_at = now
             for thread in list(self._asked):
                 self._go_on(thread)
         await self._speak_up()
+        rooms = self._hub.rooms
+        self._spoke = {at: stretch for at, stretch in self._spoke.items() if at[0] in rooms}
+        self._counts = {at: count for at, count in self._counts.items() if at[0] in rooms}
         if now - self._marked_at > MARK_EVERY_S:
             self._marked_at = now
             await self._move_marks()
