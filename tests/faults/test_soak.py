@@ -233,7 +233,7 @@ async def test_after_a_crowd_has_come_and_gone_nothing_of_it_is_left(
             hub = house.app.hub
 
             def counts() -> dict[str, int]:
-                """Every collection of the hub, of its runs and questions, and of the bus; tasks, and open connections."""
+                """Every collection of the hub, its runs, its questions and the bus; tasks, and open connections."""
                 found = {"tasks": len(asyncio.all_tasks()), "connections": connections(os.getpid())}
                 for part in (hub, hub.runs, hub.asking, hub.bus):
                     sized = {name: value for name, value in vars(part).items() if hasattr(value, "__len__")}
