@@ -222,7 +222,9 @@ SETTINGS: tuple[Setting, ...] = (
         "Other origins whose pages may act here, such as https://chat.example.com, separated by commas.",
         ("CORS_ORIGINS",),
     ),
-    Setting("token", "", str, "Token that `hubbub chat` and `hubbub thermometer` sign in with.", secret=True),
+    Setting(
+        "token", "", str, "Token that `hubbub chat`, `hubbub ai` and `hubbub thermometer` sign in with.", secret=True
+    ),
     Setting("web", True, _yes_no, "Serve the web page."),
     Setting("openai", True, _yes_no, "Let the assistant `openai` answer."),
     Setting("thermometer", True, _yes_no, "Let `hubbub up` start the thermometer."),

@@ -27,6 +27,7 @@ from hubbub import config, models
 from hubbub.app import App
 from hubbub.apps import thermometer
 from hubbub.client import Client
+from hubbub.core import frames
 
 from .pages import ROOT, plain, read, spans, tables
 from .test_settings_page import commands
@@ -291,6 +292,41 @@ async def a_program_answers(house: House) -> None:
         await person.types(house.name(), "Connected!.*\n")
         await person.types("openai: four words of mine", r"\[openai\] four words of mine\n")
         writer.close()
+
+
+async def takes_part(house: House, *flags: str, said: str, write: tuple[str, ...] = ()) -> list[str]:
+    """What `hubbub ai` has said in the lobby once its terminal says so."""
+    environ = surroundings(house.tmp, HUBBUB_DEMO_WORD_S="0")
+    user = house.name()
+    address = f"ws://localhost:{house.app.http_port}/ws/{user}"
+    async with (
+        Client(f"tcp://127.0.0.1:{house.app.tcp_port}", user=house.name(), threads=[], in_flight=1) as person,
+        started(f"as {user}", "hubbub", "ai", "--uri", address, *flags, cwd=house.tmp, environ=environ) as (_, process),
+    ):
+        for text in write:
+            await person.send(text, thread="lobby")
+        assert process.stdout is not None
+        while said not in (await process.stdout.readline()).decode():
+            assert not process.stdout.at_eof()
+        page = await person.request(frames.HistoryGet(thread="lobby"))
+    return [message.text for message in page.messages if message.sender == user]
+
+
+@tries("mode 1, seconds: it speaks every n seconds")
+async def it_speaks_by_the_clock(house: House) -> None:
+    (text,) = await takes_part(house, "--mode", "seconds", "--n", "60", said="  said  ")
+    assert text.startswith("(demo model) ")
+    await command("ai", "--mode", "1", "--n", "3")(house)
+
+
+@tries(
+    "python client/ai.py, its --uri, --mode, --n and its retry",
+    "ws://localhost:8000/ws/AI, where it connects",
+    "mode 2, lines: it answers after every n lines",
+)
+async def it_answers_after_so_many_lines(house: House) -> None:
+    lines = ("one", "two", "repeat: three")
+    assert await takes_part(house, "--mode", "2", "--n", "3", said="  said  ", write=lines) == ["(demo model) three"]
 
 
 # Starting -------------------------------------------------------------------------------------------------------

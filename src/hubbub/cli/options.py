@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from hubbub.client import Trust
     from hubbub.config import Settings
 
+OWN = {"tcp": "tcp://127.0.0.1:5000", "ws": "ws://127.0.0.1:8000/ws"}
+"""Where a client finds the server that nobody gave other ports, over what it prefers."""
+
 
 def server(parser: argparse.ArgumentParser) -> None:
     """Where a server listens and what it serves."""
@@ -41,12 +44,14 @@ def off(parser: argparse.ArgumentParser, setting: str, about: str) -> None:
     parser.add_argument(f"--no-{setting}", dest=setting, action="store_false", default=None, help=about)
 
 
-def client(parser: argparse.ArgumentParser) -> None:
-    """Where the server is, and what proves who one is."""
+def client(parser: argparse.ArgumentParser, over: str = "tcp", *names: str) -> None:
+    """Where the server is, also by other names of the option, and what proves who one is."""
     parser.add_argument(
         "--address",
-        help="where the server is: tcp://HOST:PORT, ws://HOST:PORT/ws, or encrypted tls:// and wss:// "
-        "[tcp://127.0.0.1:5000]",
+        *names,
+        dest="address",
+        metavar="ADDRESS",
+        help=f"where the server is: tcp://HOST:PORT, ws://HOST:PORT/ws, or encrypted tls:// and wss:// [{OWN[over]}]",
     )
     parser.add_argument("--ca", type=Path, metavar="FILE", help="who may have signed the server's certificate (PEM)")
     parser.add_argument("--only-cert", type=Path, help=argparse.SUPPRESS)  # for the launcher: that of the server itself
@@ -55,16 +60,20 @@ def client(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def where(asked: argparse.Namespace, settings: Settings) -> tuple[str, Trust]:
-    """The address of the server, and whose certificate it may show: our own server's is known from its file."""
+def where(asked: argparse.Namespace, settings: Settings, over: str = "tcp") -> tuple[str, Trust]:
+    """The address of the server, by default our own over `tcp` or `ws`, and whose certificate it may show: that of our
+    own is known from its file."""
     from hubbub.client import Trust
 
     if asked.address:
         return asked.address, Trust(ca=asked.ca, only=asked.only_cert)
-    scheme = "tcp" if settings.tls_cert is None else "tls"
+    encrypted = settings.tls_cert is not None
     host = f"[{settings.own_address}]" if ":" in settings.own_address else settings.own_address
     only = None if asked.ca else settings.tls_cert
-    return f"{scheme}://{host}:{settings.tcp_port}", Trust(ca=asked.ca, only=only)
+    trust = Trust(ca=asked.ca, only=only)
+    if over == "ws":
+        return f"{'wss' if encrypted else 'ws'}://{host}:{settings.port}/ws", trust
+    return f"{'tls' if encrypted else 'tcp'}://{host}:{settings.tcp_port}", trust
 
 
 def token(asked: argparse.Namespace, settings: Settings) -> str | None:
