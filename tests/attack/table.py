@@ -90,6 +90,7 @@ GET /api/unseen                                            ngrmoaxR      same
 POST /api/threads/{id}/runs                                moW           moW
 GET /api/runs/{id}                                         rmoR          rmoR
 POST /api/runs/{id}/cancel                                 moW           moW
+GET /api/runs/{id}/events                                  rmoR          rmoR
 GET /api/events                                            ngrmoaxR      same
 GET /api/threads/{id}/events                               rmoR          rmoR
 """

@@ -65,7 +65,7 @@ class SseReader(Inbox):
             name, _, value = line.partition(":")
             self.headers[name.lower()] = value.strip()
         if self.status != 200:
-            raise Refused(self.status, await self.reader.read())
+            raise Refused(self.status, await self.reader.readexactly(int(self.headers["content-length"])))
 
     async def _line(self) -> str:
         while b"\n" not in self._body:

@@ -27,6 +27,7 @@ from hubbub.hub.addresses import Addresses
 from hubbub.hub.asking import Asking
 from hubbub.hub.assistants import Assistants
 from hubbub.hub.auth import Auth
+from hubbub.hub.following import Followers
 from hubbub.hub.gate import Audit, Gate
 from hubbub.hub.people import People
 from hubbub.hub.room import Room, bounded
@@ -105,6 +106,7 @@ class Hub:
         self.clock = clock
         self.version = version
         self.rooms: dict[str, Room] = {}
+        self.followers = Followers()
         self.assistants = Assistants(self, assistants, engines, engine)
         self.asking: Asking = Asking(self)
         self.runs: Runs = Runs(self)
@@ -150,6 +152,7 @@ class Hub:
     def dismiss(self) -> None:
         """Say goodbye to every session once it has its answers, and when to come back: not all at the same moment."""
         self.stopping = True
+        self.followers.wake_all()
         for place, session in enumerate([*self.sessions, *self.waiting_for_hello]):
             session.dismiss("The server is restarting.", 1 + min(LATEST_S, place // BACK_AT_ONCE / 10))
 
@@ -165,6 +168,7 @@ class Hub:
     async def stop(self) -> None:
         """Say goodbye to every session and finish what was begun."""
         self.stopping = True
+        self.followers.wake_all()
         for session in [*self.sessions, *self.waiting_for_hello]:
             session.end("shutdown", "The server is restarting.", retry_after=1)
         await self.asking.stop()
@@ -215,6 +219,8 @@ class Hub:
                 room.shout(event.frame)
             except Exception:
                 room.failed(room.sessions())
+        if self.followers.runs and isinstance(event.frame, frames.RunFrame):
+            self.followers.wake(event.frame.run)
 
     def posted(self, message: Message) -> None:
         """A message was committed: shout it, and see whether an assistant has to answer."""

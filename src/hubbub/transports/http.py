@@ -48,7 +48,8 @@ class HeadTooLong(TooLarge):
 
 
 class HttpPort(HttpToolsProtocol):
-    """One HTTP connection. The lifespan state has the `hub`, the `site` and, under `upgrades`, who opens WebSockets."""
+    """One HTTP connection. The lifespan state has the `hub`, the `site` and, under `upgrades`, who opens WebSockets; a
+    request finds in it how to `abort` its connection."""
 
     _peer = ""
     _counted = ""
@@ -101,6 +102,7 @@ class HttpPort(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
+        cycle.scope["state"]["abort"] = self.transport.abort
         super()._start_asgi_task(cycle, app)
 
     def eof_received(self) -> bool:  # type: ignore[override]

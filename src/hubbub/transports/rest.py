@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
@@ -13,6 +13,7 @@ from hubbub.core.nouns import Role
 from hubbub.hub import access, posting, threads
 from hubbub.hub.access import Need
 from hubbub.hub.hub import Hub
+from hubbub.transports import streams
 from hubbub.transports.bodies import StrictRoute
 from hubbub.transports.callers import Body, Caller, HubIn, MemberName, ThreadId, answer
 
@@ -262,3 +263,18 @@ async def get_run(hub: HubIn, caller: Caller, id: ThreadId) -> Response:
 @router.post("/runs/{id}/cancel", summary="Stop a run; what it wrote so far stays")
 async def cancel_run(hub: HubIn, caller: Caller, id: ThreadId) -> Response:
     return answer((await hub.runs.cancel_by(caller, frames.RunCancel(run=id))).run)
+
+
+Position = Annotated[int, Query(ge=0, lt=streams.NO_ATTEMPT)]
+
+
+@router.get("/runs/{id}/events", summary="One run as server-sent events; resumes from `Last-Event-ID` or a position")
+async def run_events(
+    request: Request,
+    caller: Caller,
+    id: ThreadId,
+    attempt: Position = 0,
+    offset: Position = 0,
+    cursor: Annotated[str, Header(alias="Last-Event-ID", max_length=256)] = "",
+) -> Response:
+    return await streams.answer_run(request, caller, id, attempt, offset, cursor)
