@@ -22,6 +22,7 @@ from hubbub.core.errors import BadRequest, NameTaken, NotFound, Unavailable
 from hubbub.core.nouns import Account, Assistant, Kind, Scope, Token
 from hubbub.hub.access import VISITOR, Caller
 from hubbub.hub.auth import Auth
+from hubbub.hub.conversing import GENERATE
 from hubbub.hub.gate import MAX_LABEL, Gate
 from hubbub.hub.hub import Hub
 from hubbub.process import audit_log, prepare_home
@@ -152,7 +153,7 @@ async def opened(settings: Settings, *, make: bool = False) -> AsyncIterator[Acc
     try:
         auth = Auth(secrets.token_bytes(32), guests=settings.guests_allowed)  # it signs nothing
         assistants = [Assistant(name="openai")] if settings.openai else []
-        hub = Hub(store, LocalBus(), auth, assistants=assistants, audit=_audit(settings.logs))
+        hub = Hub(store, LocalBus(), auth, assistants=assistants, unlisted=[GENERATE], audit=_audit(settings.logs))
         try:
             await hub.learn()
             yield Accounts(hub)

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import structlog
+from msgspec.structs import replace
 
 from hubbub import __version__
 from hubbub.buses.local import LocalBus
@@ -23,6 +24,7 @@ from hubbub.core.errors import BadRequest
 from hubbub.core.nouns import Assistant
 from hubbub.core.ports import Bus, Engine, Store
 from hubbub.hub.auth import Auth, load_key, older_key
+from hubbub.hub.conversing import GENERATE
 from hubbub.hub.hub import Hub, Limits
 from hubbub.hub.worker import Worker
 from hubbub.models import default_engine, engines
@@ -101,6 +103,7 @@ class App:
             bus,
             self._auth(),
             assistants=[OPENAI] if settings.openai else [],
+            unlisted=[GENERATE if GENERATE.engine in writers else replace(GENERATE, engine="")],
             engines=frozenset(writers),
             engine="demo" if self._engine else default_engine(settings),
             limits=Limits(

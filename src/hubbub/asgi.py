@@ -23,7 +23,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hubbub import __version__
-from hubbub.compat import lobby
+from hubbub.compat import chat, generate, lobby, messages
 from hubbub.config import Settings, is_loopback, load
 from hubbub.core.errors import BadRequest, Internal, NotFound, Problem, Unauthorized
 from hubbub.transports import asgi_doors, rest, sign_in
@@ -86,7 +86,8 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _failed)
     app.include_router(sign_in.router)
-    app.include_router(rest.router)
+    for router in (rest.router, chat.router, generate.router, messages.router):
+        app.include_router(router)
 
     @app.get("/health", tags=["operation"], summary="How the server is")
     @app.head("/health", include_in_schema=False)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from uuid import uuid4
 
 from hubbub.core import frames
 from hubbub.core.nouns import Role, Scope, Thread, new_id
 from hubbub.hub import threads
 from hubbub.hub.access import Caller
+from hubbub.hub.conversing import open_between, visitor_of
 from support.server import House, fresh
 from tests.attack.people import member, opaque
 
@@ -67,3 +69,10 @@ class Cast:
         hub = self.house.app.hub
         reply = await hub.runs.start_by(Caller(self.owner), frames.RunStart(thread=thread, assistant="openai"))
         return reply.run.id
+
+    async def conversation(self, one: One) -> str:
+        """A conversation with the assistant, begun by them."""
+        id = str(uuid4())
+        name = visitor_of(id) if one.letter == "n" else one.name
+        await open_between(self.house.app.hub, Caller(name), "openai", id)
+        return id

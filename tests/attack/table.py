@@ -93,6 +93,15 @@ POST /api/runs/{id}/cancel                                 moW           moW
 GET /api/runs/{id}/events                                  rmoR          rmoR
 GET /api/events                                            ngrmoaxR      same
 GET /api/threads/{id}/events                               rmoR          rmoR
+POST /chat                                                 ngrmoaxW      same
+GET /conversations/{id}/history                            -             same          404 401
+GET /conversations/{id}/history | one's own                ngrmoaxR      same
+GET /generate                                              ngrmoaxW      same
+POST /generate                                             ngrmoaxW      same
+POST /messages/                                            ngrmoaxW      same
+POST /messages/ | as somebody else                         -             same          404 401
+GET /messages/{user}                                       -             same          404 401
+GET /messages/{user} | oneself                             ngrmoaxR      same
 """
 
 OPEN = frozenset(

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from statistics import median
 from time import perf_counter
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -174,7 +175,17 @@ async def put_together(cast: Cast, one: One, row: Row, thread: str) -> Asked:
         body = {"user": cast.other} if row.form else {}
         query = {"of": cast.other} if row.form else {}
         body, query = (body, {}) if method == "POST" else (None, query)
+    elif path.startswith("/conversations/"):
+        path = path.replace("{id}", await cast.conversation(one if row.form else One("o", cast.other)))
+    elif path == "/generate" and method == "GET":
+        query = {"context": "[[delay=0]] x"}
+    elif path.startswith("/messages"):
+        path = path.replace("{user}", one.name if row.form else cast.other)
+        sender = cast.other if "somebody" in row.form else one.name
+        body = {"sender": sender, "destination": cast.owner, "message": "hello"} if method == "POST" else None
     bodies = {
+        "POST /chat": {"message": "count to 1"},
+        "POST /generate": {"context": "[[delay=0]] x"},
         "POST /api/auth/password": {"old": "wrong wrong wrong", "new": "right right right"},
         "POST /api/accounts": {"user": fresh("account")},
         "PATCH /api/accounts/{name}": {"admin": False},
@@ -338,10 +349,10 @@ async def test_a_thread_one_is_not_in_looks_like_none(cast: Cast, letter: str) -
         for row in ROUTES:
             if letter in row.closed or "{id}" not in row.what or "tokens" in row.what or row.what.endswith("/events"):
                 continue
-            there, nowhere = await cast.thread(one, public=False), new_id()
+            there, nowhere = await cast.thread(one, public=False), str(uuid4())
             ask = await put_together(cast, one, row, there)
             seen = []
-            real = ask.path.split("/")[3]
+            real = ask.path.split("/")[row.what.split("/").index("{id}")]
             for id in (real, nowhere):
                 headers = {"authorization": f"Bearer {one.token}"} if one.token else {}
                 query = {"user": one.name} if letter == "g" else {}

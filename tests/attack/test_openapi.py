@@ -28,8 +28,8 @@ from tests.attack.people import PASSWORD
 
 EXAMPLES = int(os.environ.get("HUBBUB_FUZZ", "0")) or 6
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-STREAMS = r"/events$"
-"""Endless; what they are asked with is tried in test_injection.py."""
+STREAMS = r"/events$|^/chat$|^/generate$"
+"""Endless, or as long as an answer; what they are asked with is tried in test_injection.py and in tests/compat."""
 
 LEAVING = ("/api/auth/logout", "/api/auth/password")
 """What would end the sign-in that all the others use."""

@@ -15,7 +15,7 @@ import structlog
 
 from hubbub.core import triggers
 from hubbub.core.errors import NotFound, Problem, StorageFull, Unavailable
-from hubbub.core.nouns import Assistant, Kind, Message, seq_of
+from hubbub.core.nouns import Assistant, Kind, Member, Message, seq_of
 from hubbub.hub.room import Room
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class Asking:
         hub = self._hub
         for name in hub.assistants.by_name:
             await hub.arrive(name, Kind.ASSISTANT)
+        for name in hub.assistants.unlisted:
+            hub.people.remember(await hub.store.add_member(Member(name=name, kind=Kind.ASSISTANT)))
         for name in list(hub.assistants.by_name):
             for thread, seen in await hub.store.threads_of(name):
                 more, at = thread.head > seen, seen

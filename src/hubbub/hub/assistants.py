@@ -36,11 +36,20 @@ class Assistants:
         given: those that come with the server. What an admin changed about them is kept beside the others.
         engines: who can write here.
         engine: who does where an assistant does not say.
+        unlisted: write for an endpoint of ours alone; no list has them, and no message addresses them.
     """
 
-    def __init__(self, hub: Hub, given: Iterable[Assistant], engines: frozenset[str], engine: str) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        given: Iterable[Assistant],
+        engines: frozenset[str],
+        engine: str,
+        unlisted: Iterable[Assistant] = (),
+    ) -> None:
         self._hub = hub
         self.by_name = {assistant.name: assistant for assistant in given}
+        self.unlisted = {assistant.name: assistant for assistant in unlisted}
         self._given = frozenset(self.by_name)
         self.engines = engines
         self.engine = engine
@@ -53,11 +62,15 @@ class Assistants:
 
     def is_one(self, name: str) -> bool:
         """Is this the name of an assistant, in any spelling?"""
-        return names.key(name) in map(names.key, self.by_name)
+        return names.key(name) in map(names.key, [*self.by_name, *self.unlisted])
 
-    def writer(self, assistant: str) -> str:
+    def that_writes(self, name: str) -> Assistant | None:
+        """Whose runs are called so, exactly so spelt; an unlisted one, too."""
+        return self.by_name.get(name) or self.unlisted.get(name)
+
+    def writer(self, assistant: Assistant) -> str:
         """The engine that writes for it."""
-        return self.by_name[assistant].engine or self.engine
+        return assistant.engine or self.engine
 
     def named(self, name: str) -> Assistant:
         """The assistant of that name, in any spelling. Raises NotFound."""

@@ -88,6 +88,7 @@ class Hub:
         auth: Auth,
         *,
         assistants: Iterable[Assistant] = (),
+        unlisted: Iterable[Assistant] = (),
         engines: frozenset[str] = frozenset({"demo"}),
         engine: str = "demo",
         limits: Limits | None = None,
@@ -107,7 +108,7 @@ class Hub:
         self.version = version
         self.rooms: dict[str, Room] = {}
         self.followers = Followers()
-        self.assistants = Assistants(self, assistants, engines, engine)
+        self.assistants = Assistants(self, assistants, engines, engine, unlisted)
         self.asking: Asking = Asking(self)
         self.runs: Runs = Runs(self)
         self.people = People(self.limits, self.assistants.by_name)

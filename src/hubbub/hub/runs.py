@@ -52,7 +52,7 @@ class Runs:
     async def start(self) -> None:
         """Take up what was interrupted."""
         for run in await self._hub.store.open_runs():
-            if run.assistant in self._hub.assistants.by_name:
+            if self._hub.assistants.that_writes(run.assistant):
                 with contextlib.suppress(Unavailable, StorageFull):  # the sweep takes it up
                     await self._retry(run)
 
@@ -88,7 +88,8 @@ class Runs:
     async def _queue(self, run: Run, *, its_turn: bool = False) -> int:
         """Have it written, once its turn has come. Its place in the queue; 0: it was answered at once."""
         hub = self._hub
-        assistant = hub.assistants.by_name[run.assistant]
+        assistant = hub.assistants.that_writes(run.assistant)
+        assert assistant is not None
         before = [other for other in self._open.values() if other.thread == run.thread and other.id != run.id]
         self._open[run.id] = run
         if assistant.in_turn and before and not its_turn:
@@ -112,7 +113,7 @@ class Runs:
                 assistant=run.assistant,
                 attempt=run.attempt,
                 prompt=self._prompt(run, assistant, manners.in_force(assistant, chosen), page.messages),
-                engine=hub.assistants.writer(run.assistant),
+                engine=hub.assistants.writer(assistant),
                 member=run.asked_by,
             )
             position = await hub.bus.put(task)
@@ -317,9 +318,9 @@ class Runs:
     async def _take_up_strays(self) -> None:
         """Runs that were stored although the store could not say so, or could not be queued. One that is only just
         being begun is looked at again before it counts as such."""
-        known = self._hub.assistants.by_name
+        known = self._hub.assistants.that_writes
         runs = await self._hub.store.open_runs()
-        stray = {run.id: run for run in runs if run.assistant in known and run.id not in self._open}
+        stray = {run.id: run for run in runs if known(run.assistant) and run.id not in self._open}
         before, self._stray = self._stray, set(stray)
         for id in before & stray.keys():
             await self._retry(stray[id])

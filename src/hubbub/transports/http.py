@@ -49,7 +49,7 @@ class HeadTooLong(TooLarge):
 
 class HttpPort(HttpToolsProtocol):
     """One HTTP connection. The lifespan state has the `hub`, the `site` and, under `upgrades`, who opens WebSockets; a
-    request finds in it how to `abort` its connection."""
+    request finds its `port` in it."""
 
     _peer = ""
     _counted = ""
@@ -58,6 +58,7 @@ class HttpPort(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
     _body_timer: asyncio.TimerHandle | None = None
     _answering: RequestResponseCycle | None = None
+    _streams = False
     _ours: sse.Plan | Problem | None = None  # what a request uvicorn is not to see asks for
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -102,15 +103,24 @@ class HttpPort(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
-        cycle.scope["state"]["abort"] = self.transport.abort
+        cycle.scope["state"]["port"] = self
+        self._streams = False
         super()._start_asgi_task(cycle, app)
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """A client that has said all it will still gets the answer to what it asked in full."""
-        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body:
+        if self.cycle is None or self.cycle.response_complete or self.cycle.more_body or self._streams:
             return False
         self.cycle.keep_alive = False
         return True
+
+    def begin_stream(self) -> None:
+        """The answer has no end of its own: a client that says no more has left."""
+        self._streams = True
+
+    def abort(self) -> None:
+        """The client does not take its answer."""
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()

@@ -18,6 +18,9 @@ from hubbub.core.errors import BadRequest
 
 COOKIE = "hubbub"
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+OURS = ("/api/", "/conversations/", "/generate", "/messages")
+"""What nobody links to: here a `GET` also tells what is somebody's own, or does something."""
+
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]*))(?::[0-9]*)?")
 
 
@@ -87,9 +90,9 @@ class Site:
 
     def require(self, method: str, path: str, headers: Mapping[str, str]) -> None:
         """What every request has to meet. Raises Misdirected, ForeignPage. Anybody may link to the page; what lies
-        behind it is asked for by our own pages, and `GET` may make somebody known here, too."""
+        behind it (`OURS`) is asked for by our own pages, and `GET` may make somebody known here, too."""
         self.require_name(headers)
-        if method not in SAFE or path.startswith("/api/"):
+        if method not in SAFE or path.startswith(OURS):
             self.require_page(headers)
             if headers.get("sec-fetch-site") in ("cross-site", "same-site") and "origin" not in headers:
                 raise ForeignPage("Pages of another origin may not ask for this.")

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,6 +32,14 @@ NO_ATTEMPT = 1 << 30
 _RUN_ID = re.compile(r"([^.]+)\.(\d{1,16})\.([A-Za-z0-9_-]{1,64})\.(\d{1,9})\.(\d{1,9})")
 
 
+class Port(Protocol):
+    """The connection a request came in by, where it is one of our own HTTP port."""
+
+    def begin_stream(self) -> None: ...
+
+    def abort(self) -> None: ...
+
+
 class EventStream(Response):
     """Sends events as they come, and a comment when none has come for a while. A reader that takes nothing for
     `Limits.slow_s` is cut off.
@@ -42,14 +50,17 @@ class EventStream(Response):
         ended: called at the end, however it came.
     """
 
+    media_type = "text/event-stream"
+
     def __init__(
         self, request: Request, events: AsyncGenerator[bytes, None], ended: Callable[[], Any] = lambda: None
     ) -> None:
         super().__init__(headers={name.decode(): value.decode() for name, value in HEADERS})
         self._hub = hub_of(request)
         self._address = address(request)
+        self._port: Port | None = request.scope["state"].get("port")
         # Our own port has counted the connection, unless it is a proxy's.
-        self._counts = site_of(request).proxied or "abort" not in request.scope["state"]
+        self._counts = site_of(request).proxied or self._port is None
         self._events = events
         self._ended = ended
         self.raw_headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
@@ -61,7 +72,7 @@ class EventStream(Response):
                 await answer_problem(refused)(scope, receive, send)
                 return
             try:
-                await self._serve(scope, receive, send)
+                await self._serve(receive, send)
             finally:
                 if self._counts:
                     self._hub.addresses.leave(self._address)
@@ -69,8 +80,10 @@ class EventStream(Response):
             self._ended()
             await self._events.aclose()
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        writing = asyncio.ensure_future(self._write(scope, send))
+    async def _serve(self, receive: Receive, send: Send) -> None:
+        if self._port is not None:
+            self._port.begin_stream()
+        writing = asyncio.ensure_future(self._write(send))
         leaving = asyncio.ensure_future(_gone(receive))
         try:
             await asyncio.wait([writing, leaving], return_when=asyncio.FIRST_COMPLETED)
@@ -81,7 +94,7 @@ class EventStream(Response):
         if not writing.cancelled():
             writing.result()
 
-    async def _write(self, scope: Scope, send: Send) -> None:
+    async def _write(self, send: Send) -> None:
         async def body(data: bytes, *, more: bool = True) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": more})
 
@@ -99,8 +112,8 @@ class EventStream(Response):
                     async with asyncio.timeout(self._hub.limits.slow_s):
                         await body(data, more=bool(data))
                 except TimeoutError:
-                    if abort := scope["state"].get("abort"):
-                        abort()
+                    if self._port is not None:
+                        self._port.abort()
                         await asyncio.Event().wait()  # until it is noticed that they are gone
                     return
                 if not data:
