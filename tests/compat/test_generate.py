@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,9 @@ from uuid import UUID
 import pytest
 
 from hubbub.core import frames
+from hubbub.core.nouns import Prompt
+from hubbub.core.ports import Piece
+from hubbub.engines.script import ScriptEngine
 from hubbub.hub.access import Caller
 from hubbub.hub.conversing import visitor_of
 from hubbub.hub.following import follow
@@ -144,18 +147,25 @@ async def test_leaving_a_task_that_waits_gives_up_its_place(own_house: Own) -> N
     assert state == "run.cancelled"
 
 
-async def test_four_at_once_are_written_together(own_house: Own) -> None:
-    """The script is run once for all four, so none waits for another."""
-    context = "[[delay=0.05]] one two three four five"
-    async with own_house(wait_batch_ms=500.0) as house, house.http() as http:
-        began = asyncio.get_running_loop().time()
-        streams = await asyncio.gather(
-            *(told(http, "GET", "/generate", params={"context": f"{context} {place}"}) for place in range(4))
-        )
-        took_s = asyncio.get_running_loop().time() - began
+async def test_four_at_once_are_written_by_one_run_of_the_script(
+    own_house: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    answer = ScriptEngine.answer
 
-    assert [stream.text() for stream in streams] == [f"one two three four five {place}" for place in range(4)]
-    assert took_s < 4 * 5 * 0.05 + 0.5
+    def counted(self: ScriptEngine, prompts: Sequence[Prompt]) -> AsyncIterator[tuple[int, Piece]]:
+        batches.append(len(prompts))
+        return answer(self, prompts)
+
+    monkeypatch.setattr(ScriptEngine, "answer", counted)
+    async with own_house(wait_batch_ms=1000.0) as house, house.http() as http:
+        contexts = [f"[[delay=0.01]] one two three {place}" for place in range(4)]
+        streams = await asyncio.gather(
+            *(told(http, "GET", "/generate", params={"context": context}) for context in contexts)
+        )
+
+    assert [stream.text() for stream in streams] == [f"one two three {place}" for place in range(4)]
+    assert batches == [4]
 
 
 async def test_a_full_queue_says_when_to_try_again_and_keeps_nothing(own_house: Own) -> None:
