@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from hubbub import __version__
 from hubbub.compat import chat, generate, lobby, messages
+from hubbub.compat.trying import serve_test_page
 from hubbub.config import Settings, is_loopback, load
 from hubbub.core.errors import BadRequest, Internal, NotFound, Problem, Unauthorized
 from hubbub.transports import asgi_doors, rest, sign_in
@@ -43,6 +44,11 @@ CONTENT_SECURITY_POLICY = (
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
 )
 
+PAGE_HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+}
 
 REFUSED: dict[str, Any] = {
     "description": "Refused: an RFC 9457 document with a `code` of ours",
@@ -132,6 +138,7 @@ def build(settings: Settings | None = None) -> FastAPI:
     async def ws_lobby(socket: WebSocket, user: str) -> None:
         await lobby.serve_lobby(socket, socket.state.hub, socket.state.site, user)
 
+    serve_test_page(app, PAGE_HEADERS)
     app.add_middleware(Doorkeeper)
     if settings is None:
         app.add_middleware(Outside)
@@ -211,11 +218,7 @@ def page_directory() -> Path:
 
 
 def _serve_page(app: FastAPI, directory: Path) -> None:
-    headers = {
-        "content-security-policy": CONTENT_SECURITY_POLICY,
-        "x-content-type-options": "nosniff",
-        "referrer-policy": "no-referrer",
-    }
+    headers = PAGE_HEADERS
 
     @app.api_route("/", methods=["GET", "HEAD"], include_in_schema=False)
     def page() -> Response:

@@ -20,6 +20,7 @@ from typing import Any
 import httpx2
 import jwt
 import pytest
+import requests
 import trustme
 import websockets
 
@@ -680,6 +681,69 @@ async def an_answer_is_streamed(house: House) -> None:
                     break
     assert written == "(demo model) a b c"
     assert kinds[-2:] == ["message", "run.completed"]
+
+
+@tries("POST /messages/", "GET /messages/{username}")
+async def the_message_api_keeps_and_tells(house: House) -> None:
+    ann, ben = house.name(), house.name()
+    sent = await house.post("/messages/", {"sender": ann, "destination": ben, "message": "hello"})
+    assert sent.status_code == 200
+    assert (await house.get(f"/messages/{ben}")).json() == {"messages": [sent.json()]}
+    assert (await house.get("/api/unseen", user=ben)).json()["messages"][0]["text"] == "hello"
+
+
+async def events_of(house: House, method: str, path: str, **how: Any) -> list[tuple[str, dict[str, Any]]]:
+    """Everything an event stream tells."""
+    answer = await house.http.request(method, path, **how)
+    found = re.findall(r"^event: (.*)\ndata: (.*)$", answer.text, re.MULTILINE)
+    return [(kind, json.loads(data)) for kind, data in found]
+
+
+@tries(
+    "POST /chat with message, conversation_id, and its events connected, message, completed, error",
+    "GET /conversations/{conversation_id}/history",
+)
+async def chat_answers_in_events_and_keeps_the_conversation(house: House) -> None:
+    events = await events_of(house, "POST", "/chat", data={"message": "count to 3"})
+    assert [kind for kind, _ in events if kind != "message"] == ["connected", "completed"]
+    id = events[0][1]["conversation_id"]
+    again = await events_of(house, "POST", "/chat", data={"message": "count to 4", "conversation_id": id})
+    assert again[-1][1]["total_messages"] == 4
+    page = (await house.get(f"/conversations/{id}/history", limit=100)).json()
+    assert [message["role"] for message in page["messages"]] == ["user", "assistant"] * 2
+    unknown = {"message": "hello", "conversation_id": "00000000-0000-4000-8000-000000000000"}
+    assert [kind for kind, _ in await events_of(house, "POST", "/chat", data=unknown)] == ["error"]
+
+
+@tries("the example with requests")
+async def lines_of_data_have_type_and_content(house: House) -> None:
+    def read() -> list[dict[str, Any]]:
+        asked = {"message": "Hello, how are you?"}
+        answer = requests.post(f"{house.http.base_url}/chat", data=asked, timeout=PATIENCE_S)
+        lines = answer.iter_lines()
+        return [json.loads(line[6:]) for line in lines if line.startswith(b"data: ")]
+
+    data = await asyncio.to_thread(read)
+    assert all("type" in one for one in data)
+    said = "".join(one.get("content", "") for one in data if one["type"] == "partial_response")
+    assert said == data[-1]["message_content"]
+
+
+@tries("GET /generate with context, as SSE")
+async def a_context_is_printed_word_by_word(house: House) -> None:
+    context = {"context": "[[delay=0]] one two three"}
+    for how in ({"params": context}, {"data": context}):
+        events = await events_of(house, "GET" if "params" in how else "POST", "/generate", **how)
+        assert [events[0][0], events[-1][0]] == ["task", "done"]
+        assert "".join(data["text"] for kind, data in events if kind == "token") == "one two three"
+
+
+@tries("the test page")
+async def the_test_page_is_there(house: House) -> None:
+    page = await house.get("/test")
+    assert page.status_code == 200
+    for part in re.findall(r'(?:href|src)="(/test/[^"]+)"', page.text):
+        assert (await house.get(part)).status_code == 200
 
 
 @tries("a task and its ID")
