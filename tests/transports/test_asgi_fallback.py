@@ -194,3 +194,20 @@ async def test_ctrl_c_ends_streams_and_sockets_and_the_server_within_seconds(tmp
         if process.returncode is None:
             process.kill()
             await process.wait()
+
+
+async def test_the_streams_of_one_request_are_the_same_there(house: House) -> None:
+    async with house.http() as http:
+        chatted = (await http.post("/chat", data={"message": "count to 3"})).text
+        printed = (await http.get("/generate", params={"context": "[[delay=0]] one two"})).text
+        async with http.stream("GET", "/generate", params={"context": "[[delay=0.05 words=100000]] on"}) as left:
+            lines = left.aiter_lines()
+            while "token" not in await anext(lines):
+                pass
+        # The script takes one batch at a time: this waits until it is free.
+        after = (await http.get("/generate", params={"context": "[[delay=0]] after it"})).text
+
+    assert re.findall("^event: (.*)$", chatted, re.MULTILINE)[-2:] == ["message", "completed"]
+    assert printed.count("event: token") >= 1
+    assert "event: done" in printed
+    assert "event: done" in after

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
 from hubbub.core import frames
 from hubbub.core.errors import NotFound, Unauthorized
@@ -16,6 +17,7 @@ from hubbub.core.nouns import Run
 from hubbub.hub import following
 from hubbub.hub.access import Caller
 from hubbub.hub.following import follow
+from hubbub.transports.streams import EventStream
 from support.inbox import WAIT_S, Over
 from support.listeners import Refused, SseReader
 from support.server import House, fresh, serving
@@ -320,16 +322,52 @@ async def test_nothing_is_kept_of_a_follower_that_has_left(house: House) -> None
         await alice.ask("run.cancel", run=run)
 
 
-async def test_a_server_that_goes_away_says_so_to_who_follows(own_house: Own) -> None:
-    async with own_house(demo_word_s=0.01) as house, await house.talk("text", fresh("alice")) as alice:
-        run = (await asked(alice, "count to 2000"))["run"]
+async def test_a_server_that_goes_away_says_so_at_once_to_who_follows(
+    own_house: Own, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "LOOK_EVERY_S", 60.0)
+    async with own_house(worker=False) as house, await house.talk("text", fresh("alice")) as alice:
+        run = (await asked(alice, "count to 3"))["run"]
         reader = await stream(house, alice, run)
-        await reader.take("run.delta")
+        await reader.take("run.queued")
         house.app.hub.dismiss()
         bye = await reader.take("bye")
 
     assert bye["code"] == "shutdown"
     assert bye["resume"] is True
+
+
+async def test_a_reader_that_takes_nothing_is_cut_off(own_house: Own) -> None:
+    async with own_house(slow_s=0.2) as house:
+        hub, aborted = house.app.hub, asyncio.Event()
+
+        class Port:
+            def begin_stream(self) -> None: ...
+
+            def abort(self) -> None:
+                aborted.set()
+
+        async def full(message: Any) -> None:
+            if message.get("body", b"").startswith(b"event"):
+                await asyncio.Event().wait()
+
+        async def receive() -> Any:
+            await aborted.wait()
+            return {"type": "http.disconnect"}
+
+        async def events() -> AsyncIterator[bytes]:
+            while True:
+                yield b"event: more\n\n"
+
+        scope = {"type": "http", "headers": [], "client": None}
+        scope["state"] = {"hub": hub, "site": house.app.site, "port": Port()}
+        ended: list[bool] = []
+        answer = EventStream(Request(scope), events(), lambda: ended.append(True))
+        async with asyncio.timeout(WAIT_S):
+            await answer(scope, receive, full)
+
+    assert aborted.is_set()
+    assert ended == [True]
 
 
 async def test_a_run_nobody_knows_is_not_there(house: House) -> None:
