@@ -11,10 +11,10 @@ PYTEST := pytest -n 2 --dist loadfile
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test test-long test-coverage check-all format format-check lint type-check web-check \
-        install dev-install setup-dev run-dev bench bench-short web page build clean
+        install dev-install setup-dev run-dev load-test load-test-full load-test-ramp bench bench-short web page build clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf '  make %-15s %s\n' "$$name" "$$what"; done
 
 demo: page  ## start everything and print every address and the lines to try
 	@$(RUN) hubbub up $(ARGS)
@@ -56,6 +56,18 @@ setup-dev: dev-install  ## dev-install, and check every commit before it is made
 
 run-dev: page  ## run the server alone, and again after each change of the code
 	@$(RUN) uvicorn hubbub.asgi:app --reload $(ARGS)
+
+# At a server that runs: make load-test URL=http://127.0.0.1:8000. Otherwise one is started for it, and stopped.
+LOAD = $(RUN) hubbub load $(if $(URL),--url $(URL),--start)
+
+load-test: page  ## ask POST /chat ten times; of a server of its own, or of the one at URL=
+	@$(LOAD) $(ARGS)
+
+load-test-full: page  ## 100 requests, ten at once
+	@$(LOAD) --requests 100 --concurrency 10 $(ARGS)
+
+load-test-ramp: page  ## from one to 20 at once in 20 seconds, and 10 more there
+	@$(LOAD) --ramp-up 20 --duration 30 --concurrency 20 --steps 5 $(ARGS)
 
 bench:  ## measure Hubbub against plain programs that do the same
 	@$(DEV) python -m bench $(ARGS)

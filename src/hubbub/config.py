@@ -223,7 +223,7 @@ SETTINGS: tuple[Setting, ...] = (
         ("CORS_ORIGINS",),
     ),
     Setting(
-        "token", "", str, "Token that `hubbub chat`, `hubbub ai` and `hubbub thermometer` sign in with.", secret=True
+        "token", "", str, "Token that the commands `chat`, `ai`, `thermometer` and `load` sign in with.", secret=True
     ),
     Setting("web", True, _yes_no, "Serve the web page."),
     Setting("openai", True, _yes_no, "Let the assistant `openai` answer."),

@@ -231,6 +231,10 @@ CHECKS |= {
     "python client/chat_client.py": command("chat", "--user", "ann"),
     "python async_client.py": command("chat"),
     "python thermometer.py": command("thermometer", "--name", "thermometer2"),
+    "make load-test, make load-test-full, make load-test-ramp": target(
+        "load-test", "load-test-full", "load-test-ramp", runs="hubbub load"
+    ),
+    "src/load_test/client.py, src/load_test/simple_client.py": files("src/hubbub/apps/load/post_chat.py"),
     "src/app/main.py": files("src/hubbub/asgi.py"),
     "src/app/models.py": files("src/hubbub/core/nouns.py"),
     "src/app/chatbot.py": files("src/hubbub/engines/demo.py"),
@@ -389,6 +393,16 @@ async def launch(house: House, *flags: str) -> dict[str, Any]:
         "logs": {path.name for path in (home / "logs").iterdir()},
         "exit": process.returncode,
     }
+
+
+@tries("run_load_test.py with --requests, --concurrency, --multi-turn, --ramp-up, --duration")
+async def load_is_tested_with_the_same_flags(house: House) -> None:
+    for flags in ("--requests 10 --concurrency 5 --multi-turn", "--ramp-up 0.5 --duration 1 --concurrency 4"):
+        code, said = await run(
+            *(sys.executable, "-m", "hubbub", "load", "--url", str(house.http.base_url), *flags.split())
+        )
+        assert code == 0, said
+        assert "errors     0" in said
 
 
 @tries("python launcher.py", "docker-compose up --build", "start.sh")

@@ -12,7 +12,7 @@ import json
 from typing import Any
 
 from hubbub.core.ports import Usage
-from hubbub.engines.sse_lines import MAX_EVENT_BYTES, ServerEvent, SseLines, TooLong
+from hubbub.core.sse_lines import MAX_EVENT_BYTES, ServerEvent, SseLines, TooLong
 
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 

@@ -1,4 +1,4 @@
-"""Reads server-sent events as model servers and their gateways really send them.
+"""Reads server-sent events as servers and the gateways before them really send them.
 
 Bytes come in as the network cuts them, events come out when they are whole. Comments, unknown fields and events
 without data are nothing; lines may end in LF, CR or CRLF; an event the server did not close with an empty line counts

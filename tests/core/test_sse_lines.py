@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubbub.engines.sse_lines import MAX_EVENT_BYTES, SseLines, TooLong
+from hubbub.core.sse_lines import MAX_EVENT_BYTES, SseLines, TooLong
 
 STREAM = (
     '\ufeffdata: {"a": 1}\n\n: a comment\n\ndata:\n\nid: 7\nretry: 5\n\nevent: error\ndata: über 🙂\n\n'

@@ -1,0 +1,8 @@
+"""Programs beyond the wire, each against a server that does what it should not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
