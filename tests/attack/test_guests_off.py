@@ -14,7 +14,7 @@ from support.talkers import TALKERS
 from tests.attack.people import account, signed
 from tests.attack.table import OPEN
 
-IN_THE_PATH = {"id": "lobby", "member": "somebody", "name": "somebody"}
+IN_THE_PATH = {"id": "lobby", "member": "somebody", "name": "somebody", "user": "somebody"}
 
 
 def routes(house: House) -> list[tuple[str, str]]:

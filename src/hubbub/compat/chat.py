@@ -11,11 +11,11 @@ from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from hubbub.compat.requests import Given, User, body_of, error, event, given, speaker
+from hubbub.compat.requests import Given, User, body_of, error, event, given, let_in, speaker
 from hubbub.core import frames
 from hubbub.core.errors import NotFound, Problem
 from hubbub.core.nouns import Message, Run
@@ -32,7 +32,7 @@ ASSISTANT = "openai"
 MAX_MESSAGE = 1000
 MAX_SHOWN = 100
 
-router = APIRouter(route_class=StrictRoute, tags=["chat"])
+router = APIRouter(route_class=StrictRoute, dependencies=[Depends(let_in)], tags=["chat"])
 
 
 class Chat(Given):

@@ -10,11 +10,11 @@ from collections.abc import AsyncGenerator
 from typing import Annotated
 from uuid import uuid4
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from hubbub.compat.requests import Given, User, body_of, error, event, given, speaker
+from hubbub.compat.requests import Given, User, body_of, error, event, given, let_in, speaker
 from hubbub.core import frames
 from hubbub.core.errors import Problem
 from hubbub.hub import threads
@@ -26,7 +26,7 @@ from hubbub.transports.bodies import StrictRoute
 from hubbub.transports.callers import HubIn
 from hubbub.transports.streams import EventStream
 
-router = APIRouter(route_class=StrictRoute, tags=["generate"])
+router = APIRouter(route_class=StrictRoute, dependencies=[Depends(let_in)], tags=["generate"])
 
 SUMMARY = "Queue a context for the model script, and read what it prints as server-sent events"
 

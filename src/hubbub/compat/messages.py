@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from pydantic import Field
 from starlette.responses import Response
 
-from hubbub.compat.requests import Given, body_of, given
+from hubbub.compat.requests import Given, body_of, given, let_in
 from hubbub.core import frames, names
 from hubbub.core.errors import NotFound
 from hubbub.core.nouns import Message
@@ -23,7 +23,7 @@ from hubbub.transports.site import bearer, cookie
 
 MAX_SHOWN = 200
 
-router = APIRouter(route_class=StrictRoute, tags=["messages"])
+router = APIRouter(route_class=StrictRoute, dependencies=[Depends(let_in)], tags=["messages"])
 
 
 class Sent(Given):

@@ -21,6 +21,15 @@ MAX_FIELDS = 20
 User = Annotated[str | None, Query(description="who is asking, while guests are allowed")]
 
 
+async def let_in(request: Request) -> None:
+    """Before anything of a request is looked at: is whoever asks one who may, by the token they show, or as a guest?
+    Raises Unauthorized, RateLimited."""
+    hub, headers = hub_of(request), headers_of(request)
+    token = bearer(headers)
+    if token is not None or not hub.gate.auth.guests:
+        hub.gate.identify(token, None, address(request), cookie(headers))
+
+
 class Given(BaseModel):
     """A body. What those projects did not know they did not mind."""
 
