@@ -14,7 +14,7 @@ from bench import machine
 from bench.options import Options
 from bench.result import Result
 
-BENCHES = ("fanout", "durable", "memory", "storm", "startup")
+BENCHES = ("fanout", "durable", "memory", "storm", "startup", "batching")
 
 
 def numbers(text: str) -> tuple[int, ...]:
