@@ -14,7 +14,7 @@ from bench import machine
 from bench.options import Options
 from bench.result import Result
 
-BENCHES = ("fanout", "durable", "memory", "storm", "startup", "batching")
+BENCHES = ("fanout", "durable", "memory", "storm", "startup", "batching", "stream")
 
 
 def numbers(text: str) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from bench import machine
@@ -35,7 +35,7 @@ class House:
 
 
 @contextlib.contextmanager
-def house(*, engine: bool = False) -> Iterator[House]:
+def house(*, engine: bool = False, settings: Mapping[str, str] | None = None) -> Iterator[House]:
     """`hubbub serve`; with `engine`, the same App with the engine of bench/server.py."""
     with machine.directory() as home:
         told, tell = os.pipe()
@@ -43,7 +43,7 @@ def house(*, engine: bool = False) -> Iterator[House]:
         process = machine.start(
             [sys.executable, "-m", *module, "--ready-fd", str(tell)],
             machine.SERVER_CORE,
-            {**SETTINGS, "HUBBUB_HOME": str(home)},
+            {**SETTINGS, **(settings or {}), "HUBBUB_HOME": str(home)},
             pass_fds=[tell],
             stdout=subprocess.DEVNULL,
         )

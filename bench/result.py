@@ -27,7 +27,7 @@ class Result:
     ratios: list[float] = field(default_factory=list)
     goal: float | None = None
     less_is_better: bool = False
-    goal_on: str = "ratio"  # or "ours"
+    goal_on: str = "ratio"  # or "ours", or "added": ours less the floor's
     notes: dict[str, Any] = field(default_factory=dict)
     void: str = ""
     skipped: str = ""
@@ -37,9 +37,13 @@ class Result:
         return statistics.median(self.ratios) if self.ratios else None
 
     @property
+    def added(self) -> float | None:
+        return None if self.floor is None else self.ours - self.floor
+
+    @property
     def reached(self) -> bool | None:
         """Is the goal reached? None when there is none, or nothing to compare."""
-        value = self.ratio if self.goal_on == "ratio" else self.ours
+        value = {"ratio": self.ratio, "ours": self.ours, "added": self.added}[self.goal_on]
         if self.goal is None or value is None or self.void or self.skipped:
             return None
         return value <= self.goal if self.less_is_better else value >= self.goal
@@ -56,6 +60,8 @@ class Result:
             text += f" · floor {_number(self.floor)}"
         if self.ratio is not None:
             text += f" · ratio {self.ratio:.2f} ({min(self.ratios):.2f}–{max(self.ratios):.2f})"
+        if self.goal_on == "added" and self.added is not None:
+            text += f" · added {_number(self.added)}"
         if self.goal is not None:
             sign, word = "≤" if self.less_is_better else "≥", {True: "reached", False: "missed", None: ""}[self.reached]
             text += f" · goal {sign} {self.goal:g} {word}"

@@ -7,7 +7,6 @@ import random
 from collections.abc import Iterator, Sequence
 
 import pytest
-
 from bench import arrivals
 from bench.policies import affine, best, in_time, percentile, simulated
 

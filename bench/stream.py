@@ -1,0 +1,209 @@
+"""A model's answer through Hubbub, beside the same answer asked for directly: what is added, and what it costs.
+
+A real llama.cpp server writes with the tiny model of the tests. Between it and whoever asks stands `relay.py`, which
+stamps each piece as it leaves, so that a piece's way is measured from there to the reader (`asker.py`) within one run.
+Hubbub has a core; model, relay and readers share the other, on which the model is done before its pieces are due.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bench import machine, proxy
+from bench.house import house
+from bench.lags import Lags
+from bench.options import Options
+from bench.policies import percentile
+from bench.result import Result, Void
+from bench.storm import cpu_of
+from bench.talker import Talker, talker
+
+WIRES = ("ws", "tcp", "sse")
+AT_ONCE = (1, 8)
+PER_S = 100.0
+"""Tokens a second of each answer: a fast reader's model."""
+
+FIRST_MS = 2.0
+EACH_MS = 0.3
+LITELLM = 10.0
+"""How many times as many tokens Hubbub is to pass on in a second of its core."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """`asks`: questions of each asker in a round."""
+
+    tokens: int
+    asks: int
+    rounds: int
+
+
+SHORT = Extent(tokens=10, asks=2, rounds=1)
+FULL = Extent(tokens=50, asks=8, rounds=6)
+
+
+@dataclass(slots=True)
+class Side:
+    """One way to an answer. `pid`: of the server on the way, whose time on its core counts; None: the asker's own."""
+
+    name: str
+    talker: Talker
+    pid: int | None
+    lags: Lags = field(default_factory=Lags)
+    rounds: list[dict[str, float]] = field(default_factory=list)
+
+    def play(self, asks: int, relay: Talker) -> None:
+        """A round. Raises Void."""
+        lags, self.talker.told = Lags(), []
+        used = 0.0 if self.pid is None else cpu_of(self.pid)
+        for _ in range(asks):
+            self.talker.ask("all")
+        used = (cpu_of(self.pid) if self.pid is not None else sum(told["cpu_s"] for told in self.talker.told)) - used
+        relay.ask("record")
+        record = relay.told.pop()["record"]
+        for told in self.talker.told:
+            lags.add(record, told["answers"])
+        self.lags.first += lags.first
+        self.lags.each += lags.each
+        self.rounds.append(
+            {
+                "first": statistics.median(lags.first),
+                "each": statistics.median(lags.each),
+                "cpu": used / lags.tokens,
+            }
+        )
+
+
+def run(options: Options) -> Iterator[Result]:
+    """Each wire, one answer at a time and several."""
+    for module in ("xllamacpp", "gguf"):
+        if importlib.util.find_spec(module) is None:
+            yield Result("stream", "a real model", "ms", skipped=f"there is no {module} here")
+            return
+    whole = SHORT if options.short else FULL
+    extent = Extent(whole.tokens, whole.asks, options.rounds or whole.rounds)
+    with machine.directory() as home, model(home) as model_port, relay(model_port, extent.tokens) as (between, port):
+        for at_once in options.readers or AT_ONCE:
+            try:
+                yield from _measured(at_once, extent, between, port, None if options.short else home)
+            except Void as void:
+                yield Result("stream", f"{at_once} at once", "ms", void=str(void))
+
+
+def _measured(at_once: int, extent: Extent, between: Talker, port: int, home: Path | None) -> Iterator[Result]:
+    """All ways by turns; with `home`, LiteLLM's proxy too."""
+    settings = {
+        "HUBBUB_ENGINE": "openai",
+        "HUBBUB_OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
+        "HUBBUB_OPENAI_MODEL": "tiny",
+        "HUBBUB_OPENAI_AT_ONCE": str(max(AT_ONCE[-1], at_once)),
+        "HUBBUB_MAX_HISTORY_LENGTH": "1",
+    }
+    with contextlib.ExitStack() as open_:
+        server = open_.enter_context(house(settings=settings))
+
+        def side(name: str, kind: str, http: int, tcp: int, pid: int | None) -> Side:
+            return Side(name, open_.enter_context(asker(kind, http, tcp, at_once)), pid)
+
+        direct = side("direct", "chat", port, 0, None)
+        ways = [side(wire, wire, server.http, server.tcp, server.pid) for wire in WIRES]
+        other = None
+        if home is not None:
+            try:
+                proxy_port, pid = open_.enter_context(proxy.litellm(port, home))
+                other = side("LiteLLM", "chat", proxy_port, 0, pid)
+            except proxy.Missing as missing:
+                yield Result("stream", f"LiteLLM, {at_once} at once", "ms", skipped=str(missing))
+        sides = [direct, *ways, *([other] if other else [])]
+        for one in sides:  # once for nothing: connections, caches, threads that are made when they are first needed
+            one.play(1, between)
+            one.lags, one.rounds = Lags(), []
+        for number in range(extent.rounds):
+            for one in sides if number % 2 == 0 else reversed(sides):
+                one.play(extent.asks, between)
+        for way in sides[1:]:
+            yield from _lines(way, direct, at_once, goals=way is not other)
+        if other:
+            yield _per_core(ways[0], other, at_once)
+
+
+def _lines(way: Side, direct: Side, at_once: int, *, goals: bool) -> Iterator[Result]:
+    head = f"{way.name}, {at_once} at once"
+    for what, about, goal in (("first", "first piece", FIRST_MS), ("each", "a piece's way", EACH_MS)):
+        ours, floor = getattr(way.lags, what), getattr(direct.lags, what)
+        result = Result("stream", f"{head}, {about}", "ms", goal=goal if goals else None)
+        result.less_is_better, result.goal_on = True, "added"
+        result.ours, result.floor = statistics.median(ours) * 1e3, statistics.median(floor) * 1e3
+        result.ratios = _ratios(way, direct, what)
+        result.notes = {
+            "p99": f"{percentile(ours, 0.99) * 1e3:.2f}/{percentile(floor, 0.99) * 1e3:.2f} ms",
+            "pieces": len(ours),
+        }
+        yield result
+    result = Result("stream", f"{head}, time on the core", "µs a token", less_is_better=True)
+    result.ours = statistics.median(one["cpu"] for one in way.rounds) * 1e6
+    result.floor = statistics.median(one["cpu"] for one in direct.rounds) * 1e6
+    result.ratios = _ratios(way, direct, "cpu")
+    yield result
+
+
+def _ratios(way: Side, direct: Side, what: str) -> list[float]:
+    return [ours[what] / floor[what] for ours, floor in zip(way.rounds, direct.rounds, strict=True)]
+
+
+def _per_core(ours: Side, other: Side, at_once: int) -> Result:
+    """The same work by both, so by time on the core."""
+    result = Result("stream", f"{at_once} at once, a core, {ours.name} / LiteLLM", "tokens/s", goal=LITELLM)
+    result.ours = 1 / statistics.median(one["cpu"] for one in ours.rounds)
+    result.floor = 1 / statistics.median(one["cpu"] for one in other.rounds)
+    result.ratios = _ratios(other, ours, "cpu")
+    return result
+
+
+@contextlib.contextmanager
+def model(home: Path) -> Iterator[int]:
+    """llama.cpp's own server with the tiny model: its port."""
+    from tests.support import tiny_model
+    from tests.support.llama import PROGRAM
+
+    path = tiny_model.write(home / "tiny.gguf")
+    with _running([sys.executable, "-c", PROGRAM, path]) as process:
+        yield int(machine.line_from(process.stdout).rstrip("/\n").rpartition(":")[2])
+
+
+@contextlib.contextmanager
+def relay(model_port: int, tokens: int) -> Iterator[tuple[Talker, int]]:
+    with _running([sys.executable, "-m", "bench.relay", model_port, tokens, PER_S]) as process:
+        yield Talker(process), int(machine.line_from(process.stdout))
+
+
+@contextlib.contextmanager
+def _running(command: list[object]) -> Iterator[subprocess.Popen[str]]:
+    process = machine.start(
+        [str(part) for part in command],
+        machine.LOAD_CORE,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        machine.stop(process)
+
+
+@contextlib.contextmanager
+def asker(kind: str, port: int, tcp_port: int, at_once: int) -> Iterator[Talker]:
+    """One who is welcome already."""
+    command = [sys.executable, "-m", "bench.asker", kind, port, tcp_port, at_once]
+    with talker(command, machine.LOAD_CORE) as made:
+        made.hear()
+        made.told.clear()
+        yield made
