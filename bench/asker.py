@@ -1,6 +1,6 @@
 """Asks a model, directly or through a server in front of it, and writes down when each piece of the answer arrives.
 
-`python -m bench.asker KIND PORT TCP_PORT AT_ONCE`: `chat` asks by Chat Completions, on a connection for each question;
+`python -m bench.asker KIND PORT TCP_PORT AT_ONCE [KEY]`: `chat` asks by Chat Completions, on a connection for each question;
 `ws`, `tcp` and `sse` ask Hubbub's assistant, each member in a private thread and on one connection; with `sse` the
 question is posted over REST. On a line of input all ask at once; the answer, when all were answered, is a line of JSON.
 """
@@ -146,12 +146,12 @@ class Ear(asyncio.Protocol):
 class Asker:
     """One who asks, as `name`."""
 
-    def __init__(self, kind: str, port: int, tcp_port: int, name: str) -> None:
+    def __init__(self, kind: str, port: int, tcp_port: int, name: str, key: str) -> None:
         self._kind = kind
         self._port = port
         self._tcp_port = tcp_port
         self._name = name
-        self._mouth: asyncio.Transport | None = None
+        self._key = key
 
     async def arrive(self) -> None:
         """Connect and be welcome."""
@@ -162,7 +162,6 @@ class Asker:
         hello = json.dumps({"type": "hello", "user": self._name}).encode()
         if self._kind == "sse":
             self._ear.transport.write(f"GET /api/events?user={self._name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            self._mouth = (await asyncio.get_running_loop().create_connection(asyncio.Protocol, "127.0.0.1", port))[0]
         elif self._kind == "ws":
             self._ear.transport.write(UPGRADE + masked(hello))
         else:
@@ -175,19 +174,23 @@ class Asker:
         if self._kind == "chat":
             self._ear = await self._dial(self._port)
             body = {"model": "tiny", "stream": True, "messages": [{"role": "user", "content": question}]}
-            self._ear.transport.write(post("/v1/chat/completions", body))
+            self._ear.transport.write(post("/v1/chat/completions", body, self._key))
             ended = self._ear.ended
         else:
             ended = self._ear.expect()
             asked: dict[str, Any] = {"to": "openai", "text": question}
-            if self._mouth is not None:
-                self._mouth.write(post(f"/api/messages?user={self._name}", asked))
+            if self._kind == "sse":
+                dial = asyncio.get_running_loop().create_connection(asyncio.Protocol, "127.0.0.1", self._port)
+                mouth = (await dial)[0]
+                mouth.write(post(f"/api/messages?user={self._name}", asked))
             else:
                 payload = json.dumps({"type": "message.send", **asked}).encode()
                 self._ear.transport.write(masked(payload) if self._kind == "ws" else prefixed(payload))
         await ended
         if self._kind == "chat":
             self._ear.transport.close()
+        elif self._kind == "sse":
+            mouth.close()
         if self._ear.wrong:
             raise ValueError(self._ear.wrong)
         return {"sent": sent, "arrived": self._ear.arrived, "text": self._ear.text}
@@ -196,8 +199,8 @@ class Asker:
         return (await asyncio.get_running_loop().create_connection(lambda: Ear(self._kind), "127.0.0.1", port))[1]
 
 
-async def main(kind: str, port: int, tcp_port: int, at_once: int) -> None:
-    askers = [Asker(kind, port, tcp_port, f"{kind}{at_once}x{number}") for number in range(at_once)]
+async def main(kind: str, port: int, tcp_port: int, at_once: int, key: str) -> None:
+    askers = [Asker(kind, port, tcp_port, f"{kind}{at_once}x{number}", key) for number in range(at_once)]
     for asker in askers:
         await asker.arrive()
     lines = asyncio.StreamReader()
@@ -224,4 +227,4 @@ async def main(kind: str, port: int, tcp_port: int, at_once: int) -> None:
 
 
 if __name__ == "__main__":
-    process.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])))
+    process.run(main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), "".join(sys.argv[5:])))

@@ -1,4 +1,4 @@
-"""How long the first word of an answer takes from the engine's hand to a reader's, through worker, bus, room and socket.
+"""How long the first word of an answer takes from the engine to a reader, through worker, bus, room and socket.
 
 The whole server runs in this process with an engine that takes a given time; people ask its assistant over framed TCP,
 each in a private thread and again as soon as they were answered. The readers share the event loop with the server, so

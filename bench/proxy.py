@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import secrets
 import socket
 import subprocess
 import time
@@ -33,19 +34,29 @@ class Missing(Exception):
 
 
 @contextlib.contextmanager
-def litellm(model_port: int, home: Path) -> Iterator[tuple[int, int]]:
-    """Its port and its process, when it answers. Raises Missing."""
+def litellm(model_port: int, home: Path) -> Iterator[tuple[int, int, str]]:
+    """Its port, its process and the key it asks for, when it answers. Raises Missing."""
     program = _installed()
     (home / "config.yaml").write_text(CONFIG.format(port=model_port))
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with (home / "log").open("w") as log:
-        command = [program, "--config", home / "config.yaml", "--host", "127.0.0.1", "--port", str(port)]
-        quiet = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR", "NO_PROXY": "*"}
-        process = machine.start(command, machine.SERVER_CORE, quiet, stdout=log, stderr=log)
+        command: list[str | Path] = [
+            program,
+            "--config",
+            home / "config.yaml",
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+        ]
+        key = f"sk-{secrets.token_hex(32)}"
+        env = {"LITELLM_MASTER_KEY": key, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
+        process = machine.start(command, machine.SERVER_CORE, env, stdout=log, stderr=log)
         try:
-            _await(port, process)
-            yield port, process.pid
+            if not _answers(port, process):
+                raise Missing(f"it did not start: {_last_line((home / 'log').read_text())}")
+            yield port, process.pid, key
         finally:
             machine.stop(process)
 
@@ -54,24 +65,29 @@ def _installed() -> Path:
     program = WHERE / "bin" / "litellm"
     if not program.exists():
         uv = machine.HERE.parent / "tools" / "uv"
-        make = [uv, "venv", "--quiet", "--clear", "--python", "3.11", WHERE]
-        fill = [uv, "pip", "install", "--quiet", "--python", WHERE / "bin" / "python", WHAT]
+        make: list[str | Path] = [uv, "venv", "--quiet", "--clear", "--python", "3.11", WHERE]
+        fill: list[str | Path] = [uv, "pip", "install", "--quiet", "--python", WHERE / "bin" / "python", WHAT]
         for command in (make, fill):
             try:
                 done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S)
             except (OSError, subprocess.TimeoutExpired) as failure:
                 raise Missing(f"it could not be installed: {failure}") from None
             if done.returncode:
-                raise Missing(f"it could not be installed: {(done.stderr.strip() or 'no reason').splitlines()[-1]}")
+                raise Missing(f"it could not be installed: {_last_line(done.stderr)}")
     return program
 
 
-def _await(port: int, process: subprocess.Popen[str]) -> None:
+def _answers(port: int, process: subprocess.Popen[str]) -> bool:
+    """Wait until it does; False when it has ended or takes too long."""
     until = time.monotonic() + START_S
     while time.monotonic() < until and process.poll() is None:
         with contextlib.suppress(OSError), contextlib.closing(http.client.HTTPConnection("127.0.0.1", port)) as asking:
             asking.request("GET", "/health/liveliness")
             if asking.getresponse().status == 200:
-                return
+                return True
         time.sleep(0.2)
-    raise Missing("it did not start")
+    return False
+
+
+def _last_line(said: str) -> str:
+    return (said.strip() or "it does not say why").splitlines()[-1]

@@ -1,7 +1,7 @@
 """Stands between a model server and whoever asks it: writes down when a question came and when each piece went out.
 
-`python -m bench.relay MODEL_PORT TOKENS PER_S` prints its port. It asks for TOKENS tokens whatever it was asked for, and
-hands the model's own events on unchanged, but no faster than PER_S of them a second for each answer: the tiny model
+`python -m bench.relay MODEL_PORT TOKENS PER_S` prints its port. It asks for TOKENS tokens whatever it was asked for,
+and hands the model's own events on unchanged, but no faster than PER_S of them a second for each answer: the tiny model
 writes thousands, a real one some dozens. On a line of input it prints what it has written down, and forgets it.
 """
 
@@ -12,7 +12,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
@@ -76,7 +76,7 @@ class Relay:
                     answer["left"].append((len(answer["text"]), time.monotonic()))
                 writer.write(event)
 
-    async def _ask(self, body: bytes) -> AsyncIterator[bytes]:
+    async def _ask(self, body: bytes) -> AsyncGenerator[bytes, None]:
         """The events of the model's answer, each with the blank line that ends it."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._model_port)
         try:

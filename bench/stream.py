@@ -32,7 +32,8 @@ PER_S = 100.0
 
 FIRST_MS = 2.0
 EACH_MS = 0.3
-LITELLM = 10.0
+OTHER = "LiteLLM"
+PER_CORE = 10.0
 """How many times as many tokens Hubbub is to pass on in a second of its core."""
 
 
@@ -49,23 +50,36 @@ SHORT = Extent(tokens=10, asks=2, rounds=1)
 FULL = Extent(tokens=50, asks=8, rounds=6)
 
 
-@dataclass(slots=True)
-class Side:
+@dataclass(frozen=True, slots=True)
+class Way:
     """One way to an answer. `pid`: of the server on the way, whose time on its core counts; None: the asker's own."""
 
     name: str
-    talker: Talker
+    kind: str
+    http: int
+    tcp: int
     pid: int | None
+    key: str = ""
+
+
+@dataclass(slots=True)
+class Side:
+    """A way, those who ask on it, and what came of it."""
+
+    way: Way
+    talker: Talker
     lags: Lags = field(default_factory=Lags)
     rounds: list[dict[str, float]] = field(default_factory=list)
 
     def play(self, asks: int, relay: Talker) -> None:
         """A round. Raises Void."""
         lags, self.talker.told = Lags(), []
-        used = 0.0 if self.pid is None else cpu_of(self.pid)
+        used = 0.0 if self.way.pid is None else cpu_of(self.way.pid)
         for _ in range(asks):
             self.talker.ask("all")
-        used = (cpu_of(self.pid) if self.pid is not None else sum(told["cpu_s"] for told in self.talker.told)) - used
+        used = (
+            cpu_of(self.way.pid) if self.way.pid is not None else sum(told["cpu_s"] for told in self.talker.told)
+        ) - used
         relay.ask("record")
         record = relay.told.pop()["record"]
         for told in self.talker.told:
@@ -89,78 +103,82 @@ def run(options: Options) -> Iterator[Result]:
             return
     whole = SHORT if options.short else FULL
     extent = Extent(whole.tokens, whole.asks, options.rounds or whole.rounds)
-    with machine.directory() as home, model(home) as model_port, relay(model_port, extent.tokens) as (between, port):
-        for at_once in options.readers or AT_ONCE:
+    several = options.readers or AT_ONCE
+    with contextlib.ExitStack() as open_:
+        home = open_.enter_context(machine.directory())
+        model_port = open_.enter_context(model(home))
+        between, port = open_.enter_context(relay(model_port, extent.tokens))
+        server = open_.enter_context(house(settings=_settings(port, max(several))))
+        ways = [Way("direct", "chat", port, 0, None)]
+        ways += [Way(wire, wire, server.http, server.tcp, server.pid) for wire in WIRES]
+        if not options.short:
             try:
-                yield from _measured(at_once, extent, between, port, None if options.short else home)
+                proxy_port, pid, key = open_.enter_context(proxy.litellm(port, home))
+                ways.append(Way(OTHER, "chat", proxy_port, 0, pid, key))
+            except proxy.Missing as missing:
+                yield Result("stream", OTHER, "ms", skipped=str(missing))
+        for at_once in several:
+            try:
+                yield from _measured(ways, at_once, extent, between)
             except Void as void:
                 yield Result("stream", f"{at_once} at once", "ms", void=str(void))
 
 
-def _measured(at_once: int, extent: Extent, between: Talker, port: int, home: Path | None) -> Iterator[Result]:
-    """All ways by turns; with `home`, LiteLLM's proxy too."""
-    settings = {
+def _settings(port: int, at_once: int) -> dict[str, str]:
+    return {
         "HUBBUB_ENGINE": "openai",
         "HUBBUB_OPENAI_BASE_URL": f"http://127.0.0.1:{port}/v1",
         "HUBBUB_OPENAI_MODEL": "tiny",
-        "HUBBUB_OPENAI_AT_ONCE": str(max(AT_ONCE[-1], at_once)),
+        "HUBBUB_OPENAI_AT_ONCE": str(at_once),
         "HUBBUB_MAX_HISTORY_LENGTH": "1",
     }
+
+
+def _measured(ways: list[Way], at_once: int, extent: Extent, between: Talker) -> Iterator[Result]:
+    """All ways by turns."""
     with contextlib.ExitStack() as open_:
-        server = open_.enter_context(house(settings=settings))
-
-        def side(name: str, kind: str, http: int, tcp: int, pid: int | None) -> Side:
-            return Side(name, open_.enter_context(asker(kind, http, tcp, at_once)), pid)
-
-        direct = side("direct", "chat", port, 0, None)
-        ways = [side(wire, wire, server.http, server.tcp, server.pid) for wire in WIRES]
-        other = None
-        if home is not None:
-            try:
-                proxy_port, pid = open_.enter_context(proxy.litellm(port, home))
-                other = side("LiteLLM", "chat", proxy_port, 0, pid)
-            except proxy.Missing as missing:
-                yield Result("stream", f"LiteLLM, {at_once} at once", "ms", skipped=str(missing))
-        sides = [direct, *ways, *([other] if other else [])]
-        for one in sides:  # once for nothing: connections, caches, threads that are made when they are first needed
-            one.play(1, between)
-            one.lags, one.rounds = Lags(), []
+        sides = [Side(way, open_.enter_context(asker(way, at_once))) for way in ways]
+        for side in sides:  # once for nothing: connections, caches, threads that are made when they are first needed
+            side.play(1, between)
+            side.lags, side.rounds = Lags(), []
         for number in range(extent.rounds):
-            for one in sides if number % 2 == 0 else reversed(sides):
-                one.play(extent.asks, between)
-        for way in sides[1:]:
-            yield from _lines(way, direct, at_once, goals=way is not other)
-        if other:
-            yield _per_core(ways[0], other, at_once)
+            for side in sides if number % 2 == 0 else reversed(sides):
+                side.play(extent.asks, between)
+    direct, *others = sides
+    for side in others:
+        yield from _lines(side, direct, at_once)
+    for side in others:
+        if side.way.name == OTHER:
+            yield _per_core(others[0], side, at_once)
 
 
-def _lines(way: Side, direct: Side, at_once: int, *, goals: bool) -> Iterator[Result]:
-    head = f"{way.name}, {at_once} at once"
+def _lines(side: Side, direct: Side, at_once: int) -> Iterator[Result]:
+    head = f"{side.way.name}, {at_once} at once"
     for what, about, goal in (("first", "first piece", FIRST_MS), ("each", "a piece's way", EACH_MS)):
-        ours, floor = getattr(way.lags, what), getattr(direct.lags, what)
-        result = Result("stream", f"{head}, {about}", "ms", goal=goal if goals else None)
+        ours, floor = getattr(side.lags, what), getattr(direct.lags, what)
+        result = Result("stream", f"{head}, {about}", "ms", goal=None if side.way.name == OTHER else goal)
         result.less_is_better, result.goal_on = True, "added"
         result.ours, result.floor = statistics.median(ours) * 1e3, statistics.median(floor) * 1e3
-        result.ratios = _ratios(way, direct, what)
+        result.ratios = _ratios(side, direct, what)
         result.notes = {
             "p99": f"{percentile(ours, 0.99) * 1e3:.2f}/{percentile(floor, 0.99) * 1e3:.2f} ms",
             "pieces": len(ours),
         }
         yield result
     result = Result("stream", f"{head}, time on the core", "µs a token", less_is_better=True)
-    result.ours = statistics.median(one["cpu"] for one in way.rounds) * 1e6
+    result.ours = statistics.median(one["cpu"] for one in side.rounds) * 1e6
     result.floor = statistics.median(one["cpu"] for one in direct.rounds) * 1e6
-    result.ratios = _ratios(way, direct, "cpu")
+    result.ratios = _ratios(side, direct, "cpu")
     yield result
 
 
-def _ratios(way: Side, direct: Side, what: str) -> list[float]:
-    return [ours[what] / floor[what] for ours, floor in zip(way.rounds, direct.rounds, strict=True)]
+def _ratios(side: Side, direct: Side, what: str) -> list[float]:
+    return [ours[what] / floor[what] for ours, floor in zip(side.rounds, direct.rounds, strict=True)]
 
 
 def _per_core(ours: Side, other: Side, at_once: int) -> Result:
     """The same work by both, so by time on the core."""
-    result = Result("stream", f"{at_once} at once, a core, {ours.name} / LiteLLM", "tokens/s", goal=LITELLM)
+    result = Result("stream", f"{at_once} at once, a core, {ours.way.name} / {OTHER}", "tokens/s", goal=PER_CORE)
     result.ours = 1 / statistics.median(one["cpu"] for one in ours.rounds)
     result.floor = 1 / statistics.median(one["cpu"] for one in other.rounds)
     result.ratios = _ratios(other, ours, "cpu")
@@ -200,9 +218,9 @@ def _running(command: list[object]) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextlib.contextmanager
-def asker(kind: str, port: int, tcp_port: int, at_once: int) -> Iterator[Talker]:
-    """One who is welcome already."""
-    command = [sys.executable, "-m", "bench.asker", kind, port, tcp_port, at_once]
+def asker(way: Way, at_once: int) -> Iterator[Talker]:
+    """So many who are welcome already."""
+    command = [sys.executable, "-m", "bench.asker", way.kind, way.http, way.tcp, at_once, way.key]
     with talker(command, machine.LOAD_CORE) as made:
         made.hear()
         made.told.clear()
