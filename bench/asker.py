@@ -1,8 +1,8 @@
 """Asks a model, directly or through a server in front of it, and writes down when each piece of the answer arrives.
 
-`python -m bench.asker KIND PORT TCP_PORT AT_ONCE [KEY]`: `chat` asks by Chat Completions, on a connection for each question;
-`ws`, `tcp` and `sse` ask Hubbub's assistant, each member in a private thread and on one connection; with `sse` the
-question is posted over REST. On a line of input all ask at once; the answer, when all were answered, is a line of JSON.
+`python -m bench.asker KIND PORT TCP_PORT AT_ONCE [KEY]`: `chat` asks by Chat Completions, on a connection for each
+question; `ws`, `tcp` and `sse` ask Hubbub's assistant, each member in a private thread and on one connection; with
+`sse` the question is posted over REST. On a line of input all ask at once, and are answered by a line of JSON.
 """
 
 from __future__ import annotations
@@ -33,13 +33,11 @@ def masked(payload: bytes) -> bytes:
     return b"\x81" + length + b"\0\0\0\0" + payload
 
 
-def post(path: str, body: dict[str, Any]) -> bytes:
+def post(path: str, body: dict[str, Any], key: str = "") -> bytes:
     payload = json.dumps(body).encode()
-    return b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
-        path.encode(),
-        len(payload),
-        payload,
-    )
+    bearer = f"Authorization: Bearer {key}\r\n" if key else ""
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{bearer}"
+    return head.encode() + b"Content-Length: %d\r\n\r\n%s" % (len(payload), payload)
 
 
 class Ear(asyncio.Protocol):

@@ -66,6 +66,15 @@ def stop(program: subprocess.Popen[str]) -> None:
             program.wait()
 
 
+def core_time(pid: int) -> tuple[float, float]:
+    """Seconds a process has had on a core, and seconds it waited for one that others had; all its threads together."""
+    had = waited = 0
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        fields = (task / "schedstat").read_text().split()
+        had, waited = had + int(fields[0]), waited + int(fields[1])
+    return had / 1e9, waited / 1e9
+
+
 def line_from(pipe: IO[str] | None) -> str:
     """The next line a program prints. Raises ChildProcessError when it ended instead."""
     assert pipe is not None

@@ -59,6 +59,9 @@ class Relay:
         length = re.search(rb"content-length: *(\d+)", head, re.IGNORECASE)
         body = await reader.readexactly(int(length[1])) if length else b""
         came = time.monotonic()
+        if not head.startswith(b"POST /v1/chat/completions "):
+            writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            return
         asked = json.loads(body)
         question = QUESTION.findall(json.dumps(asked["messages"]))[-1]
         asked |= {"max_tokens": self._tokens, "temperature": 1.0}

@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import cast
 
 from bench import machine
@@ -173,11 +172,8 @@ def tell(**told: object) -> None:
 
 
 def cpu_of(pid: int) -> float:
-    """Seconds a process has had on a core, all its threads together."""
-    total = 0
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        total += int((task / "schedstat").read_text().split()[0])
-    return total / 1e9
+    """Seconds a process has had on a core."""
+    return machine.core_time(pid)[0]
 
 
 # The floor
