@@ -96,7 +96,7 @@ def _first_words(extent: Extent) -> Iterator[Result]:
     for _ in range(extent.rounds):
         with machine.directory() as home:
             found, wrong = process.run(first_words(home, BUSY_COST, PEOPLE, extent.asked))
-        _require_right(wrong)
+        require_right(wrong)
         delays += found
     for share, goal in ((0.5, 5.0), (0.99, 25.0)):
         case = f"first word, engine → reader, p{share * 100:.0f}"
@@ -184,11 +184,11 @@ async def _within(tasks: int, playing: Coroutine[Any, Any, Played], seconds: flo
             played = await playing
     except TimeoutError:
         raise Void("an answer never ended") from None
-    _require_right(played.wrong)
+    require_right(played.wrong)
     return played
 
 
-def _require_right(wrong: Sequence[str]) -> None:
+def require_right(wrong: Sequence[str]) -> None:
     if wrong:
         raise Void(". ".join(wrong[:3]))
 
