@@ -8,6 +8,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from bench import machine
@@ -45,7 +46,8 @@ def parse() -> argparse.Namespace:
 
 def results(names: list[str], options: Options) -> Iterator[Result]:
     for name in names:
-        yield from importlib.import_module(f"bench.{name}").run(options)
+        for result in importlib.import_module(f"bench.{name}").run(options):
+            yield replace(result, goal=None) if options.short else result
 
 
 def main() -> int:

@@ -37,7 +37,6 @@ PEOPLE = 4
 PATIENCE = 2.0
 """Times S(4): an answer that takes longer is not counted as good."""
 
-LATE_S = 0.001
 SCRIPT = [sys.executable, "-m", "hubbub.engines.mock_script", "--seed", "7"]
 SCRIPT_ASKED = "[[first=0.2 delay=0.1 words=4]] one two three four"
 SCRIPT_ANSWER = "one two three four "
@@ -136,11 +135,9 @@ def _replayed(extent: Extent) -> Iterator[Result]:
     for window_ms in WINDOWS_MS:
         yield _window(window_ms, [of_one[0] for of_one in traces.values() if window_ms / 1000 in of_one[0].played])
     late = [delay for played in everything for delay in played.late]
-    result = Result("batching", "lost, doubled or reordered", "answers", goal=0, less_is_better=True, goal_on="ours")
-    result.notes = {
-        "answers": sum(len(played.latencies) for played in everything),
-        "put late, p99": f"{percentile(late, 0.99) * 1e3:.2f} ms",
-    }
+    result = Result("batching", "all of it, each character checked", "answers")
+    result.ours = sum(len(played.latencies) for played in everything)
+    result.notes = {"put late, p99": f"{percentile(late, 0.99) * 1e3:.2f} ms"}
     yield result
 
 
@@ -162,7 +159,7 @@ async def _play(extent: Extent) -> dict[str, list[Trace]]:
 
 
 def _arrivals(name: str, seconds: float, seed: int) -> list[float]:
-    """None for the closed loop, where they depend on the answers."""
+    """Empty for the closed loop, where they depend on the answers."""
     if name == "bursts":
         return arrivals.bursts(arrivals.rate(0.5, COST), seconds, seed)
     if name == "closed loop":

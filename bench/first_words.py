@@ -16,6 +16,7 @@ from typing import Any
 
 from bench.house import SETTINGS
 from bench.replay import TimedEngine, written
+from bench.result import Void
 from hubbub import config
 from hubbub.app import App
 
@@ -23,7 +24,8 @@ ANSWER_S = 30.0
 
 
 async def first_words(home: Path, cost: Sequence[float], people: int, asked: int) -> tuple[list[float], list[str]]:
-    """Seconds for each of `people` × `asked` answers, and what was wrong with any."""
+    """Seconds for each of `people` × `asked` answers, and what was wrong with any. Raises a group of Void: an answer
+    did not come."""
     settings = config.load(
         {"port": 0, "tcp_port": 0, "home": home, "web": False}, environ=SETTINGS, dotenv=home / "none"
     )
@@ -52,21 +54,24 @@ async def _insist(name: str, port: int, asked: int, engine: TimedEngine, wrong: 
 
     delays: list[float] = []
     say(type="hello", user=name)
-    for number in range(asked):
-        say(type="message.send", to="openai", text=f"question {number}")
-        text = ""
-        async with asyncio.timeout(ANSWER_S):
-            while True:
-                frame = await hear()
-                if frame["type"] == "run.delta":
+    try:
+        for number in range(asked):
+            say(type="message.send", to="openai", text=f"question {number}")
+            async with asyncio.timeout(ANSWER_S):
+                text, run = "", ""
+                while (frame := await hear())["type"] not in ("run.completed", "run.failed"):
+                    if frame["type"] != "run.delta":
+                        continue
+                    run = frame["run"]
                     if not text:
-                        delays.append(time.monotonic() - engine.yielded[frame["run"]])
+                        delays.append(time.monotonic() - engine.yielded[run])
                     if frame["offset"] != len(text):
-                        wrong.append(f"{frame['run']} went on at {frame['offset']}, not at {len(text)}")
+                        wrong.append(f"{run} went on at {frame['offset']}, not at {len(text)}")
                     text += frame["text"]
-                elif frame["type"] in ("run.completed", "run.failed"):
-                    break
-        if text != written(frame["run"]):
-            wrong.append(f"{frame['run']} was read as {text!r}")
-    writer.close()
+            if text != written(run):
+                wrong.append(f"{run} was read as {text!r}")
+    except (TimeoutError, OSError, asyncio.IncompleteReadError) as failure:
+        raise Void(f"an answer did not come: {type(failure).__name__} {failure}") from None
+    finally:
+        writer.close()
     return delays
