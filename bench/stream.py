@@ -169,7 +169,7 @@ def _lines(side: Side, direct: Side, at_once: int) -> Iterator[Result]:
         result.ours, result.floor = statistics.median(ours) * 1e3, statistics.median(floor) * 1e3
         result.ratios = _ratios(side, direct, what)
         result.notes = {
-            "p99": f"{percentile(ours, 0.99) * 1e3:.2f}/{percentile(floor, 0.99) * 1e3:.2f} ms",
+            **{f"p{share}": f"{_ms(ours, share)}/{_ms(floor, share)} ms" for share in (10, 99)},
             "pieces": len(ours),
             "kept from its core": f"{waited:.0%}" + (", so no verdict" if waited > NOISE else ""),
         }
@@ -179,6 +179,10 @@ def _lines(side: Side, direct: Side, at_once: int) -> Iterator[Result]:
     result.floor = statistics.median(one["cpu"] for one in direct.rounds) * 1e6
     result.ratios = _ratios(side, direct, "cpu")
     yield result
+
+
+def _ms(seconds: list[float], share: int) -> str:
+    return f"{percentile(seconds, share / 100) * 1e3:.2f}"
 
 
 def _ratios(side: Side, direct: Side, what: str) -> list[float]:
