@@ -1,4 +1,4 @@
-"""LiteLLM's proxy, for comparison, in an environment of its own: it cannot live in ours, and is 700 MB.
+"""LiteLLM's proxy, for comparison, in an environment of its own: it cannot live in ours, and is 650 MB.
 
 It is installed into `bin/litellm` when it is first needed. Where that fails the reason is said and it is left out.
 """
