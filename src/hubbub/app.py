@@ -11,6 +11,8 @@ import contextlib
 import errno
 import importlib
 import socket
+from collections.abc import Iterator
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +28,10 @@ from hubbub.core.ports import Bus, Engine, Store
 from hubbub.hub.auth import Auth, load_key, older_key
 from hubbub.hub.conversing import GENERATE
 from hubbub.hub.hub import Hub, Limits
+from hubbub.hub.meter import Gauge, Meter
 from hubbub.hub.worker import Worker
 from hubbub.models import default_engine, engines
-from hubbub.process import audit_log, prepare_home
+from hubbub.process import audit_log, logged, prepare_home
 from hubbub.tls import Certificate
 from hubbub.transports.encrypted import EncryptedPort
 from hubbub.transports.site import Site
@@ -93,6 +96,7 @@ class App:
         if web is not None:
             self._open.callback(web.close)
         prepare_home(settings.home)
+        self.meter = Meter(version=__version__, home=settings.home, logged=logged)
         store = self._store()
         await store.open()
         self._open.push_async_callback(store.close)
@@ -127,6 +131,7 @@ class App:
             registration=settings.registration_allowed,
             audit=audit_log(settings.logs),
             version=__version__,
+            meter=self.meter,
         )
         self.site = Site(
             origins=settings.origins or frozenset(),
@@ -145,6 +150,7 @@ class App:
         if settings.tls_cert is not None:
             tls = Certificate(settings.tls_cert, settings.tls_key)
             self.hub.spawn(tls.renew(), standing=True)
+            self.meter.gauges.append(partial(_expiry, tls))
         await self._serve_tcp(tcp, tls)
         self.tcp_port = tcp.getsockname()[1]
         if web is not None:
@@ -161,7 +167,7 @@ class App:
             return MemoryStore()
         from hubbub.stores.sqlite import DATABASE, SqliteStore
 
-        return SqliteStore(self.settings.home / DATABASE)
+        return SqliteStore(self.settings.home / DATABASE, committed=self.meter.committed)
 
     def _auth(self) -> Auth:
         settings = self.settings
@@ -185,6 +191,7 @@ class App:
             name=name,
             batch=self.settings.max_tasks_batch_size,
             window_s=None if window_ms is None else window_ms / 1000,
+            meter=self.meter,
         )
         while True:
             try:
@@ -229,7 +236,14 @@ class App:
         config.load()
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
-        server.lifespan.state.update({"hub": self.hub, "site": self.site, "upgrades": (websocket_door, lobby_door)})
+        server.lifespan.state.update(
+            {
+                "hub": self.hub,
+                "site": self.site,
+                "meter": self.meter,
+                "upgrades": (websocket_door, lobby_door),
+            }
+        )
         await server.startup(sockets=[] if tls else [sock])
         self.hub.spawn(sse.beat(server.server_state.connections), standing=True)
         self._open.push_async_callback(self._stop_http, server, sock, self.hub.spawn(server.main_loop(), standing=True))
@@ -247,6 +261,11 @@ class App:
         server.should_exit = True
         await asyncio.wait([ticking])
         await server.shutdown(sockets=[sock])
+
+
+def _expiry(tls: Certificate) -> Iterator[Gauge]:
+    if tls.expires is not None:
+        yield Gauge("certificate_expiry_seconds", "Until when the certificate is good, in Unix seconds", tls.expires)
 
 
 def _import_http() -> None:

@@ -27,9 +27,10 @@ from hubbub.compat import chat, generate, lobby, messages
 from hubbub.compat.trying import serve_test_page
 from hubbub.config import Settings, is_loopback, load
 from hubbub.core.errors import BadRequest, Internal, NotFound, Problem, Unauthorized
-from hubbub.transports import asgi_doors, rest, sign_in
+from hubbub.transports import asgi_doors, rest, sign_in, stats
 from hubbub.transports.callers import answer_document, answer_problem, hub_of, site_of
 from hubbub.transports.docs_page import answer_docs
+from hubbub.transports.measured import Measured
 from hubbub.transports.problems import AS_IT_IS, MEDIA_TYPE
 from hubbub.transports.site import Site, fields
 
@@ -94,6 +95,7 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.include_router(sign_in.router)
     for router in (rest.router, chat.router, generate.router, messages.router):
         app.include_router(router)
+    app.include_router(stats.router)
 
     @app.get("/health", tags=["operation"], summary="How the server is")
     @app.head("/health", include_in_schema=False)
@@ -142,6 +144,7 @@ def build(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Doorkeeper)
     if settings is None:
         app.add_middleware(Outside)
+    app.add_middleware(Measured)
     if settings is None or settings.web:
         _serve_page(app, page_directory())
     return app
@@ -194,7 +197,7 @@ class Outside:
             refusal = self._refuse("tls" if scope["scheme"] in ("https", "wss") else "plain")
         if not refusal:
             if server is not None and not is_loopback(server[0]) and "site" in (state := scope.get("state", {})):
-                scope = {**scope, "state": {**state, "site": replace(state["site"], local=False)}}
+                scope["state"] = {**state, "site": replace(state["site"], local=False)}  # in place: see `Measured`
             await self._app(scope, receive, send)
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008, "reason": refusal[:120]})
@@ -256,7 +259,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
 
     async with App(load(), http=False) as running:
         with _told_to_stop(running.hub.dismiss):
-            yield {"hub": running.hub, "site": running.site}
+            yield {"hub": running.hub, "site": running.site, "meter": running.meter}
 
 
 @contextmanager

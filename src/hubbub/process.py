@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, MutableMapping
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,9 @@ from hubbub.core.nouns import stamp
 T = TypeVar("T")
 
 log = structlog.get_logger("hubbub.process")
+
+logged: dict[str, int] = {"warning": 0, "error": 0}
+"""How many entries this process has logged, by level; counted once its log is set up."""
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -122,16 +125,32 @@ def _one_line(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def _count(level: str) -> None:
+    logged[level] = logged.get(level, 0) + 1
+
+
+def _count_record(record: logging.LogRecord) -> bool:
+    _count(record.levelname.lower())
+    return True
+
+
+def _count_event(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    _count(event["level"])
+    return event
+
+
 def set_up_logging(settings: Settings) -> None:
     """Lines of key=value on standard error, ids and counts only; never a text or a secret."""
     level = logging.DEBUG if settings.debug else getattr(logging, settings.log_level.upper())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneLine("%(levelname)s %(name)s %(message)s"))
+    handler.addFilter(_count_record)
     logging.basicConfig(level=level, handlers=[handler])
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
+            _count_event,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
             structlog.processors.LogfmtRenderer(key_order=["timestamp", "level", "event"], bool_as_flag=False),

@@ -91,6 +91,8 @@ class BadBus(LocalBus):
 
 
 class Door:
+    kind = "test"
+
     """A socket that takes `room` bytes and then is full."""
 
     def __init__(self) -> None:

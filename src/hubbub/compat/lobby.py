@@ -109,6 +109,7 @@ class Guest:
 class LobbyDoor(SocketDoor):
     """A client of the plain chat on its socket."""
 
+    kind = "lobby"
     __slots__ = ("_connections", "_guest", "_receiver", "session")
 
     def __init__(self, hub: Hub, connections: set[Any], address: str, counted: str) -> None:
@@ -184,7 +185,7 @@ def lobby_door(hub: Hub, visit: Visit) -> LobbyDoor | None:
 
 async def serve_lobby(socket: WebSocket, hub: Hub, site: Site, user: str) -> None:
     """The same door over ASGI."""
-    door = await accepted(socket, hub, site)
+    door = await accepted(socket, hub, site, LobbyDoor.kind)
     if door is None:
         return
     form = LobbyForm(prefixed)

@@ -18,7 +18,7 @@ from hubbub.config import Settings
 from hubbub.core.errors import BadRequest
 from hubbub.doctor.data import served
 from hubbub.doctor.findings import Finding, fine, note, unsafe, wrong
-from hubbub.tls import Certificate
+from hubbub.tls import Certificate, handshake
 
 EXPIRES_SOON_S = 14 * 86_400
 ANSWER_S = 2.0
@@ -99,20 +99,7 @@ def _shown(server: ssl.SSLContext, settings: Settings) -> dict[str, Any]:
     client.load_verify_locations(settings.tls_cert)
     host = settings.host if _is_name(settings.host) else None
     client.check_hostname = host is not None
-    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-    ends = (
-        client.wrap_bio(to_client, to_server, server_hostname=host),
-        server.wrap_bio(to_server, to_client, server_side=True),
-    )
-    waiting = list(ends)
-    while waiting:
-        for end in tuple(waiting):
-            try:
-                end.do_handshake()
-            except ssl.SSLWantReadError:
-                continue
-            waiting.remove(end)
-    return dict(ends[0].getpeercert() or {})
+    return handshake(server, client, host)
 
 
 def _refused(refused: ssl.SSLCertVerificationError, settings: Settings) -> str:

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from hubbub.core.errors import RateLimited
 from hubbub.core.pace import Pace
+from hubbub.hub.meter import Counts
 
 MAX_REMEMBERED = 50_000
 
@@ -24,10 +25,13 @@ class Addresses:
         loopback: hold loopback to it, too.
     """
 
-    def __init__(self, connections: int, strangers_per_minute: float, *, loopback: bool) -> None:
+    def __init__(
+        self, connections: int, strangers_per_minute: float, *, loopback: bool, counts: Counts | None = None
+    ) -> None:
         self._most = connections
         self._per_minute = strangers_per_minute
         self._loopback = loopback
+        self._counts = counts or Counts()
         self._open: dict[str, int] = {}
         self._paces: dict[str, Pace] = {}
 
@@ -41,6 +45,7 @@ class Addresses:
         address = whose(address)
         count = self._open.get(address, 0)
         if count >= self._most:
+            self._counts.rate_limited += 1
             return False
         self._open[address] = count + 1
         return True
@@ -66,6 +71,7 @@ class Addresses:
                 del self._paces[next(iter(self._paces))]
             pace = self._paces[address] = Pace(self._per_minute / 60, self._per_minute, now)
         if wait_s := pace.take(now):
+            self._counts.rate_limited += 1
             raise RateLimited("Too many requests without a token from your address.", retry_after=round(wait_s, 3))
 
     def forget(self, before: float) -> None:

@@ -339,6 +339,7 @@ class Gate:
             raise
         account = self.account(name)  # as it is now
         if not right or account is None or known is None or account.password != known.password or account.disabled:
+            self._hub.counts.wrong_passwords += 1
             self.audit("login_failed", user=name[:64], address=counted)
             raise Unauthorized(WRONG)
         self._attempts.succeeded(key, address)

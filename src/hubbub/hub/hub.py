@@ -11,6 +11,7 @@ import contextlib
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
@@ -29,6 +30,8 @@ from hubbub.hub.assistants import Assistants
 from hubbub.hub.auth import Auth
 from hubbub.hub.following import Followers
 from hubbub.hub.gate import Audit, Gate
+from hubbub.hub.gauges import gauges
+from hubbub.hub.meter import Meter
 from hubbub.hub.people import People
 from hubbub.hub.room import Room, bounded
 from hubbub.hub.runs import Runs
@@ -96,13 +99,20 @@ class Hub:
         audit: Audit = _unheard,
         clock: Callable[[], float] = time.time,
         version: str = "0",
+        meter: Meter | None = None,
     ) -> None:
+        self.meter = meter or Meter(version=version)
+        self.counts = self.meter.counts
+        self.meter.gauges.append(partial(gauges, self))
         self.store = store
         self.bus = bus
         self.limits = limits or Limits()
         self.gate = Gate(self, auth, registration=auth.guests if registration is None else registration, audit=audit)
         self.addresses = Addresses(
-            self.limits.address_connections, self.limits.strangers_per_minute, loopback=self.limits.limit_loopback
+            self.limits.address_connections,
+            self.limits.strangers_per_minute,
+            loopback=self.limits.limit_loopback,
+            counts=self.counts,
         )
         self.clock = clock
         self.version = version
@@ -111,7 +121,8 @@ class Hub:
         self.assistants = Assistants(self, assistants, engines, engine, unlisted)
         self.asking: Asking = Asking(self)
         self.runs: Runs = Runs(self)
-        self.people = People(self.limits, self.assistants.by_name)
+        self.meter.expect(self.assistants.engines)
+        self.people = People(self.limits, self.assistants.by_name, self.counts)
         self._private: dict[tuple[str, str], Room] = {}  # open private rooms, by (one key, other key)
         self.sessions: set[Session] = set()
         self.waiting_for_hello: dict[Session, float] = {}  # until when, in monotonic seconds
@@ -138,6 +149,7 @@ class Hub:
         await self.asking.start()
         self.spawn(sweep(self), standing=True)
         self.spawn(self.gate.watch(), standing=True)
+        self.spawn(self.meter.watch(), standing=True)
 
     async def learn(self) -> None:
         """Read what must be known before anything else, who there is; make the lobby. All that is needed to use the
@@ -357,7 +369,12 @@ class Hub:
             raise NotFound("There is no such thread here.")
         members = await self.store.memberships(id)
         room = self.rooms[id] = Room(
-            thread, members, fill=self.fill, heard=self.asking.consider, so_far=self.bus.so_far
+            thread,
+            members,
+            fill=self.fill,
+            heard=self.asking.consider,
+            so_far=self.bus.so_far,
+            counts=self.counts,
         )
         for membership in members:
             self.entered(room, membership.member, membership.seen, membership.role)

@@ -13,6 +13,7 @@ from hubbub.core.errors import NameTaken, RateLimited
 from hubbub.core.nouns import Member
 from hubbub.core.pace import Pace
 from hubbub.hub.looks import shapes
+from hubbub.hub.meter import Counts
 
 if TYPE_CHECKING:
     from hubbub.hub.session import Session
@@ -50,10 +51,11 @@ class Assistants(Container[str], Iterable[str], Protocol):
 class People:
     """Nothing here waits, and nothing is told to anyone: that is for the hub."""
 
-    def __init__(self, rates: Rates, assistants: Assistants) -> None:
+    def __init__(self, rates: Rates, assistants: Assistants, counts: Counts) -> None:
         self.members: dict[str, Member] = {}  # by key, oldest first
         self._shapes: dict[str, str] = {}  # what a name looks like -> whose it is
         self._rates = rates
+        self._counts = counts
         self._assistants = assistants
         self._here: dict[str, _Here] = {}
         self._paces: dict[str, Pace] = {}  # of whoever sent something lately
@@ -105,6 +107,7 @@ class People:
         most = self._rates.member_connections
         alike = here.claims if session.claims else len(here.sessions) - here.claims
         if most and alike >= most:  # readers who only name themselves take no place of whoever has the name
+            self._counts.rate_limited += 1
             raise RateLimited(f"'{name}' has {most} connections already; close one first.", retry_after=1)
         here.sessions[session] = None
         here.claims += session.claims
@@ -156,6 +159,7 @@ class People:
             pace = self._paces[name] = Pace(self._rates.send_rate, self._rates.send_burst, now)
         wait_s = pace.take(now)
         if wait_s:
+            self._counts.rate_limited += 1
             raise RateLimited("You are sending too fast.", retry_after=round(wait_s, 3))
 
     def forget_paces(self, before: float) -> None:

@@ -98,6 +98,7 @@ def post(hub: Hub, room: Room, caller: Caller, request: frames.MessageSend) -> F
 
 def _committed(hub: Hub, posted: Future[Message]) -> None:
     if not posted.cancelled() and posted.exception() is None:
+        hub.counts.messages += 1
         hub.posted(posted.result())
 
 

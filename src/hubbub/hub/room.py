@@ -27,6 +27,7 @@ from hubbub.core.framing import MAX_FRAME_BYTES
 from hubbub.core.nouns import SHOWN_MEMBERS, Member, Membership, Message, Role, Thread
 from hubbub.core.ports import Progress
 from hubbub.hub.crowd import Crowd
+from hubbub.hub.meter import Counts
 
 log = structlog.get_logger("hubbub.room")
 
@@ -80,6 +81,7 @@ class Room:
     """One thread's members and readers. Everything here is immediate; nothing waits for a reader."""
 
     __slots__ = (
+        "_counts",
         "_crowds",
         "_due",
         "_due_bytes",
@@ -112,6 +114,7 @@ class Room:
         fill: Fill,
         heard: Callable[[Message], None],
         so_far: Callable[[str], Progress | None],
+        counts: Counts,
     ) -> None:
         self.thread = thread
         self.members: dict[str, Role] = {membership.member: membership.role for membership in members}
@@ -129,6 +132,7 @@ class Room:
         self._fill = fill
         self._heard = heard  # called for every message, once and in order
         self._so_far = so_far
+        self._counts = counts
         self.ends: dict[str, frames.RunFrame] = {}  # of the runs that ended lately; their late pieces are dropped
         self._crowds: dict[Form, Crowd] = {}  # who is in step
         self._due: list[Shout] = []
@@ -254,6 +258,9 @@ class Room:
         for form, crowd in list(self._crowds.items()):
             try:
                 if data := form.encode(due):
+                    readers = len(crowd)
+                    self._counts.deliveries += readers * len(due)
+                    self._counts.delivered_bytes += readers * len(data)
                     crowd.write(data)
             except Exception:
                 self.failed(list(crowd))

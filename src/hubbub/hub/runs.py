@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -20,7 +20,7 @@ from hubbub.core import frames, manners
 from hubbub.core.errors import NotFound, Problem, QueueFull, StorageFull, Unavailable
 from hubbub.core.nouns import Assistant, Draft, Message, Prompt, Run, RunState, Task, Turn, new_id
 from hubbub.core.ports import Progress
-from hubbub.hub import access, threads
+from hubbub.hub import access, telling, threads
 from hubbub.hub.access import Caller, Need
 from hubbub.hub.catch_up import end_frame
 from hubbub.hub.room import Room
@@ -43,6 +43,7 @@ class Runs:
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._open: dict[str, Run] = {}
+        self._begun: dict[str, float] = {}  # when they were first queued here
         self._ending: set[str] = set()
         self._held: defaultdict[str, deque[Run]] = defaultdict(deque)  # by thread: those whose turn has not come
         self._unstored: dict[str, Progress] = {}  # ends that could not be stored yet
@@ -94,6 +95,7 @@ class Runs:
         self._open[run.id] = run
         if assistant.in_turn and before and not its_turn:
             self._held[run.thread].append(run)
+            telling.held(hub, run)
             hub.publish(run.thread, frames.RunQueued(**_common(run), position=len(before) + 1))
             return len(before) + 1
         try:
@@ -118,11 +120,14 @@ class Runs:
             )
             position = await hub.bus.put(task)
         except QueueFull as full:
+            telling.refused(hub, run)
             await self._end(run, Progress(run.attempt, "", RunState.FAILED, full.detail))
             raise
         except BaseException:
             self._open.pop(run.id, None)  # the sweep takes it up
             raise
+        self._begun.setdefault(run.id, time.monotonic())
+        telling.queued(hub, run, position)
         hub.publish(run.thread, frames.RunQueued(**_common(run), position=position))
         return position
 
@@ -160,6 +165,7 @@ class Runs:
             return
         again = await self._hub.store.set_run(run.id, RunState.QUEUED, run.attempt + 1)
         if again is not None:
+            telling.retried(self._hub, again)
             room.shout(frames.RunReset(**_common(again)))
             await self._queue(again)
 
@@ -211,7 +217,10 @@ class Runs:
         finally:
             self._ending.discard(run.id)
         self._open.pop(run.id, None)
-        self._unstored.pop(run.id, None)
+        tried = self._unstored.pop(run.id, None) is not None
+        begun = self._begun.pop(run.id, None)
+        if message is not None or (tried and kept is not None and kept.state.ended):
+            telling.ended(hub, run, progress, begun)
         if message is not None:
             ended = replace(run, state=progress.state, error=progress.error, message=message.id, seq=message.seq)
             hub.posted(message)
@@ -234,6 +243,16 @@ class Runs:
             self._hub.spawn(self._queue(following, its_turn=True))
         if not held:
             del self._held[over.thread]
+
+    # How it stands
+
+    def standing(self) -> Counter[tuple[str, str]]:
+        """How many answers have not ended, by engine and state."""
+        return telling.standing(self._hub, self._open.values())
+
+    @property
+    def unstored(self) -> int:
+        return len(self._unstored)
 
     # What members may ask for
 
@@ -261,6 +280,7 @@ class Runs:
             await self._cancel(run)
 
     async def _cancel(self, run: Run) -> None:
+        telling.cancelled(self._hub, run)
         self._hub.bus.cancel(run.id)  # first, so that nobody hears more than the message will hold
         progress = self._hub.bus.so_far(run.id)
         if progress is None or progress.attempt != run.attempt or not progress.state.ended:

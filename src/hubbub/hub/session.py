@@ -28,6 +28,7 @@ from hubbub.core.framing import Overlong, Splitter
 from hubbub.core.nouns import Message
 from hubbub.hub import access, catch_up, posting
 from hubbub.hub.access import NEEDS, VISITOR, Caller, Need
+from hubbub.hub.meter import add
 from hubbub.hub.requests import BEFORE_HELLO, OURS, VERBS, Answered, Finish, Leave, error, with_id
 from hubbub.hub.room import Room
 
@@ -53,6 +54,10 @@ class State(Enum):
 
 class Door(Protocol):
     """The transport, as the session needs it."""
+
+    @property
+    def kind(self) -> str:
+        """What is spoken there, for counting."""
 
     def write(self, data: bytes, /) -> None:
         """Send bytes, without waiting."""
@@ -184,6 +189,7 @@ class Session:
                 hub.waiting_for_hello[self] = deadline
             raise
         self.state = State.READY
+        add(hub.counts.sessions, self.door.kind)
         return views
 
     async def _find_ended_runs(self) -> None:
@@ -361,6 +367,7 @@ class Session:
     def catch_up(self) -> None:
         """Read what this session has not heard, unless that is under way."""
         if self._catching_up is None and self.feed is not None and self.state is State.READY:
+            self.hub.counts.catch_ups += 1
             self._catching_up = self.hub.spawn(self._catch_up())
 
     async def _catch_up(self) -> None:
@@ -388,6 +395,7 @@ class Session:
         if self.stopped or self.state is State.CLOSED:
             return
         self.stopped = True
+        self.hub.counts.stalls += 1
         self.hub.slow[self] = (self.door.unsent(), time.monotonic())
         if self.feed is None:
             self.feed = Feed()

@@ -69,6 +69,7 @@ def look(hub: Hub, now: float) -> None:
             hub.slow[session] = (waiting, now)
         elif now - since > hub.limits.slow_s:
             del hub.slow[session]
+            hub.counts.slow_closed += 1
             session.end("slow", "You did not read for too long; resume from your cursor.", retry_after=1)
     for session, since in list(hub.unfinished.items()):
         if session.reading_paused:  # it is not the client who keeps the rest back

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import structlog
 
 from hubbub.core.frames import MAX_ANSWER_BYTES, RunDelta, RunStarted
 from hubbub.core.nouns import RunState
 from hubbub.core.ports import Bus, Engine, EngineFailure, Event, Lease, Usage
+from hubbub.hub.meter import Meter, note
 
 log = structlog.get_logger("hubbub.worker")
 
@@ -32,14 +34,23 @@ class Worker:
         name: the engine's, in the tasks it is to write.
         batch: tasks written together, at most as many as the engine takes.
         window_s: how long the oldest task waits for others; None: a twentieth of a batch's time, at most 25 ms.
+        meter: where it is counted.
     """
 
     def __init__(
-        self, bus: Bus, engine: Engine, *, name: str = "demo", batch: int = 4, window_s: float | None = None
+        self,
+        bus: Bus,
+        engine: Engine,
+        *,
+        name: str = "demo",
+        batch: int = 4,
+        window_s: float | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._bus = bus
         self._engine = engine
         self._name = name
+        self._meter = meter or Meter()
         self._batch = min(batch, engine.batch)
         self._window_s = window_s
         self._batch_s: float | None = None  # that batches took lately
@@ -61,11 +72,12 @@ class Worker:
                 batches.create_task(self._answer(leases)).add_done_callback(lambda _: self._free.release())
 
     async def _answer(self, leases: list[Lease]) -> None:
-        answers = [_Answer(lease) for lease in leases]
-        state, error = RunState.COMPLETED, None
-        pieces = None
         now = asyncio.get_running_loop().time
         began = now()
+        answers = [_Answer(lease, began) for lease in leases]
+        self._note_batch(leases)
+        state, error = RunState.COMPLETED, None
+        pieces = None
         try:
             for answer in answers:
                 self._shout(answer.lease, RunStarted, {})
@@ -90,6 +102,8 @@ class Worker:
                 with contextlib.suppress(Exception):  # whatever an engine does at its end, the batch is over
                     await close()
         took_s = now() - began
+        note(self._meter.counts.batch_s, self._name, took_s)
+        log.debug("batch_ended", engine=self._name, batch=len(leases), seconds=round(took_s, 3))
         self._batch_s = took_s if self._batch_s is None else self._batch_s + (took_s - self._batch_s) / 4
         for answer in answers:
             await self._end(answer, state, error)
@@ -99,6 +113,7 @@ class Worker:
     ) -> None:
         if not answer.over:
             answer.over = True
+            self._note_answer(answer, state)
             model = answer.lease.task.prompt.model or self._engine.name
             await self._bus.done(answer.lease, state, error, truncated=truncated, usage=answer.usage, model=model)
 
@@ -107,6 +122,7 @@ class Worker:
             return
         if not self._bus.wanted(answer.lease):  # cancelled, or taken over
             answer.over = True
+            self._note_answer(answer, RunState.CANCELLED)
             return
         room = MAX_ANSWER_BYTES - answer.bytes
         encoded = piece.encode()
@@ -114,11 +130,50 @@ class Worker:
         if truncated:
             piece = encoded[:room].decode(errors="ignore")
         if piece:
+            self._note_piece(answer)
             self._shout(answer.lease, RunDelta, {"offset": answer.length, "text": piece})
             answer.length += len(piece)
             answer.bytes += len(encoded)
         if truncated or not encoded:
             await self._end(answer, RunState.COMPLETED, truncated=truncated)
+
+    # Counting; the log has a line a run at `info`, and what lies between its ends at `debug`
+
+    def _note_batch(self, leases: list[Lease]) -> None:
+        reason = self._meter.batch(self._name, leases, self._batch)
+        for lease in leases:
+            more = {"waited_s": round(lease.waited_s, 3), "batch": len(leases), "reason": reason}
+            log.debug("run_taken", **_common(lease), engine=self._name, **more)
+
+    def _note_piece(self, answer: _Answer) -> None:
+        now = asyncio.get_running_loop().time()
+        counts = self._meter.counts
+        if answer.pieces:
+            note(counts.piece_gap_s, self._name, now - answer.last)
+        else:
+            answer.first = now
+            note(counts.first_piece_s, self._name, now - answer.began)
+            log.debug(
+                "run_first_piece", **_common(answer.lease), engine=self._name, after_s=round(now - answer.began, 3)
+            )
+        answer.pieces += 1
+        answer.last = now
+
+    def _note_answer(self, answer: _Answer, state: RunState) -> None:
+        """What the engine has written of it; how the run ends is for the node to say."""
+        self._meter.used(self._name, answer.usage)
+        now = asyncio.get_running_loop().time()
+        log.info(
+            "run_written",
+            **_common(answer.lease),
+            engine=self._name,
+            state=str(state),
+            waited_s=round(answer.lease.waited_s, 3),
+            **({"first_piece_s": round(answer.first - answer.began, 3)} if answer.pieces else {}),
+            pieces=answer.pieces,
+            characters=answer.length,
+            seconds=round(now - answer.began, 3),
+        )
 
     def _shout(self, lease: Lease, kind: type[RunStarted] | type[RunDelta], more: dict[str, object]) -> None:
         task = lease.task
@@ -129,11 +184,18 @@ class Worker:
 class _Answer:
     """One answer of the batch while it is being written."""
 
-    __slots__ = ("bytes", "lease", "length", "over", "usage")
+    __slots__ = ("began", "bytes", "first", "last", "lease", "length", "over", "pieces", "usage")
 
-    def __init__(self, lease: Lease) -> None:
+    def __init__(self, lease: Lease, began: float) -> None:
         self.lease = lease
+        self.began = self.first = self.last = began  # of the batch, and when pieces came
+        self.pieces = 0
         self.length = 0  # code points
         self.bytes = 0
         self.over = False
         self.usage: Usage | None = None
+
+
+def _common(lease: Lease) -> dict[str, Any]:
+    task = lease.task
+    return {"run": task.run, "thread": task.thread, "assistant": task.assistant, "attempt": task.attempt}

@@ -50,6 +50,8 @@ class GroupCommit:
             every connection has to be let go of, for SQLite to begin again with the whole log.
         slow: does the disk take longer than `SLOW_S`?
         copies: is it for this process to copy the log into the database?
+        committed: called after each group with how many writes it had and the seconds its commit took; None for those:
+            it was lost.
     """
 
     def __init__(
@@ -60,12 +62,15 @@ class GroupCommit:
         after_failure: Callable[[bool], apsw.Connection],
         slow: bool,
         copies: bool = True,
+        committed: Callable[[int, float | None], None] | None = None,
     ) -> None:
         self._db = db
         self._before_commit = before_commit
         self._after_failure = after_failure
         self._off_loop = slow
         self._copies = copies
+        self._committed = committed
+        self._took_s = 0.0  # the commit that was the last
         self._waiting: deque[tuple[Write, asyncio.Future[Any]]] = deque()
         self._scheduled = False
         self._fastest_s = 1.0  # of the commits since the question was last asked
@@ -171,14 +176,16 @@ class GroupCommit:
         may have waited for a checkpoint or, in the thread, for the interpreter."""
         began = time.perf_counter()
         self._db.execute("COMMIT")
-        self._fastest_s = min(self._fastest_s, time.perf_counter() - began)
+        self._took_s = time.perf_counter() - began
+        self._fastest_s = min(self._fastest_s, self._took_s)
         self._commits += 1
         if self._commits >= SAMPLE:
             self._off_loop = self._fastest_s > SLOW_S
             self._fastest_s, self._commits = 1.0, 0
 
-    @staticmethod
-    def _settle(outcomes: list[tuple[asyncio.Future[Any], Any, Problem | None]]) -> None:
+    def _settle(self, outcomes: list[tuple[asyncio.Future[Any], Any, Problem | None]]) -> None:
+        if self._committed is not None:
+            self._committed(len(outcomes), self._took_s)
         for done, result, refused in outcomes:
             if done.done():  # its caller gave up
                 continue
@@ -195,6 +202,8 @@ class GroupCommit:
         with contextlib.suppress(apsw.Error):
             system_errno = self._db.system_errno
         problem = outside(failure, system_errno)
+        if self._committed is not None:
+            self._committed(len(group), None)
         for done in group:
             if not done.done():
                 done.set_exception(problem)

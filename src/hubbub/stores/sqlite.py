@@ -53,10 +53,14 @@ class SqliteStore:
     Args:
         path: the database file; its directory must exist. A `lock` file beside it keeps a second server out.
         beside: a server has the directory; leave to it what is for one alone to do, and remember nothing of messages.
+        committed: see `GroupCommit`.
     """
 
-    def __init__(self, path: Path, *, beside: bool = False) -> None:
+    def __init__(
+        self, path: Path, *, beside: bool = False, committed: Callable[[int, float | None], None] | None = None
+    ) -> None:
         self.path = path
+        self._committed = committed
         self._beside = beside
         self.epoch = ""
         self._heads: dict[str, int] = {}  # what the next seq follows, the open group's messages included
@@ -90,6 +94,7 @@ class SqliteStore:
                 after_failure=self._reopen,
                 slow=not self._beside and sqlite_file.fsync_s(self.path.parent) > SLOW_S,
                 copies=not self._beside,
+                committed=self._committed,
             )
             self._open = undo.pop_all()
 

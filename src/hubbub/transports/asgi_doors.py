@@ -30,8 +30,9 @@ LOW_WATER = 16 << 10
 class BufferDoor:
     """A `hub.session.Door` whose bytes are taken out by a coroutine."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, kind: str) -> None:
         self.address = address
+        self.kind = kind
         self.session: Session | None = None
         self.ending: tuple[str, str] | None = None
         self._parts: list[bytes] = []
@@ -94,7 +95,7 @@ class BufferDoor:
 
 async def serve_websocket(socket: WebSocket, hub: Hub, here: Site) -> None:
     """`/ws` over ASGI."""
-    door = await accepted(socket, hub, here)
+    door = await accepted(socket, hub, here, "websocket")
     if door is None:
         return
     session = door.session = Session(hub, door, FRAMED)
@@ -124,7 +125,7 @@ def fields(connection: HTTPConnection) -> dict[str, str]:
     return site.fields(connection.headers.raw)
 
 
-async def accepted(socket: WebSocket, hub: Hub, here: Site) -> BufferDoor | None:
+async def accepted(socket: WebSocket, hub: Hub, here: Site, kind: str) -> BufferDoor | None:
     """Answer the handshake, unless it comes from a page of another site or an address with too many connections."""
     try:
         headers = fields(socket)
@@ -137,7 +138,7 @@ async def accepted(socket: WebSocket, hub: Hub, here: Site) -> BufferDoor | None
         await socket.close(1008, refused.detail)
         return None
     await socket.accept()
-    return BufferDoor(address)
+    return BufferDoor(address, kind)
 
 
 async def relay(
@@ -185,7 +186,7 @@ async def serve_stream(request: Request, hub: Hub, here: Site) -> Response:
     plan = sse.plan(request.url.path, request.url.query, headers, address)
     if not hub.addresses.enter(address):
         raise RateLimited("Too many connections from your address; close one first.", retry_after=1)
-    door = BufferDoor(address)
+    door = BufferDoor(address, "sse")
     session = door.session = Session(hub, door, plan.form(hub))
     try:
         await plan.begin(session)

@@ -18,7 +18,7 @@ from hubbub.transports import problems, site
 from hubbub.transports.site import Site
 
 # What the docs page needs for its sign-in; the token itself is read by `caller`.
-_shown = OAuth2PasswordBearer(
+shown_token = OAuth2PasswordBearer(
     "api/auth/login", auto_error=False, description="A signed token, or one of `/api/tokens`."
 )
 
@@ -45,7 +45,7 @@ def address(request: Request) -> str:
 async def caller(
     request: Request,
     user: Annotated[str | None, Query(description="who is asking, while guests are allowed")] = None,
-    shown: Annotated[str | None, Depends(_shown)] = None,
+    shown: Annotated[str | None, Depends(shown_token)] = None,
 ) -> access.Caller:
     """Who is asking: the bearer of a token, the guest named by `?user=`, who is signed in in this browser, or
     `visitor`."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import cast
+from typing import ClassVar, cast
 
 from hubbub.hub.session import Session
 
@@ -22,6 +22,7 @@ class SocketDoor(asyncio.Protocol):
 
     __slots__ = ("_address", "_file", "closing", "counted", "session", "transport", "write")
 
+    kind: ClassVar[str]
     session: Session
 
     def __init__(self, address: str = "", counted: str = "") -> None:

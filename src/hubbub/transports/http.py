@@ -21,6 +21,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from hubbub.core import websocket
 from hubbub.core.errors import Problem, TooLarge
 from hubbub.hub.hub import Hub, Limits
+from hubbub.hub.meter import add
 from hubbub.transports import sse
 from hubbub.transports.door import peer_of
 from hubbub.transports.problems import problem_response
@@ -217,6 +218,7 @@ class HttpPort(HttpToolsProtocol):
         self._forget_head()
         if self.transport.is_closing():
             return
+        add(self.app_state["hub"].counts.refused_early, str(status))
         head = b"".join(b"%s: %s\r\n" % header for header in headers)
         body = f"{detail}\n".encode()
         self.transport.write(

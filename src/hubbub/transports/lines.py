@@ -70,6 +70,7 @@ class _At(Enum):
 class LineDoor(SocketDoor):
     """A person's connection."""
 
+    kind = "lines"
     __slots__ = (
         "_at",
         "_ended",

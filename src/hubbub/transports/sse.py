@@ -104,6 +104,7 @@ def plan(path: str, query: str, headers: Mapping[str, str], address: str) -> Pla
 class SseDoor(SocketDoor):
     """A stream on its socket. Close-delimited, so that ready bytes need no chunk headers of their own."""
 
+    kind = "sse"
     __slots__ = ("_connections", "_opened", "session")
 
     def __init__(self, hub: Hub, plan: Plan, connections: set[Any], counted: str) -> None:

@@ -70,6 +70,7 @@ class Threshold(asyncio.Protocol):
 class FramedDoor(SocketDoor):
     """A program speaking length-prefixed frames."""
 
+    kind = "tcp"
     __slots__ = ("_splitter", "session")
 
     def __init__(self, hub: Hub, counted: str) -> None:

@@ -29,6 +29,7 @@ class WebSocketDoor(SocketDoor):
         token, cookie: what the handshake showed; see `SocketDoor` for the rest.
     """
 
+    kind = "websocket"
     __slots__ = ("_connections", "_receiver", "session")
 
     def __init__(

@@ -1,0 +1,117 @@
+"""`/metrics`, `/api/stats` and the page that draws them. Nothing private is in any of it: no name, no id, no text.
+
+Who may read the numbers: whoever may listen. While guests are allowed that is everybody who reaches the server, else
+it takes a token with the scope `read`, such as one made for a scraper.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from importlib import resources
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.responses import FileResponse, Response
+
+from hubbub.core import wire
+from hubbub.hub import access
+from hubbub.hub.access import Need
+from hubbub.hub.figures import brief, exposition, stats, wants_json
+from hubbub.hub.meter import Meter
+from hubbub.transports import site
+from hubbub.transports.callers import address, headers_of, hub_of, shown_token
+
+FILES = Path(str(resources.files("hubbub.transports"))) / "stats_page"
+TYPES = {"index.html": "text/html", "stats.js": "text/javascript", "stats.css": "text/css"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+NOT_KEPT = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
+router = APIRouter()
+
+
+async def watcher(
+    request: Request,
+    user: Annotated[str | None, Query(description="who is asking, while guests are allowed")] = None,
+    shown: Annotated[str | None, Depends(shown_token)] = None,
+) -> access.Caller:
+    """Who is asking; unlike anybody who does something here, they need not become a member for it."""
+    headers = headers_of(request)
+    asking = hub_of(request).gate.identify(site.bearer(headers), user, address(request), site.cookie(headers))
+    access.require(asking, Need.LISTEN)
+    return asking
+
+
+def meter_of(request: Request) -> Meter:
+    meter: Meter = request.state.meter
+    return meter
+
+
+MeterIn = Annotated[Meter, Depends(meter_of)]
+
+
+async def answer_metrics(meter: Meter, accept: str) -> Response:
+    """The numbers in the form that is asked for."""
+    if wants_json(accept):
+        return _json(brief(meter))
+    await asyncio.to_thread(importlib.import_module, "prometheus_client")  # 40 ms, the first time
+    text, media_type = exposition(meter, accept)
+    return Response(text, headers=NOT_KEPT | {"content-type": media_type, "vary": "accept"})
+
+
+def answer_stats(meter: Meter) -> Response:
+    return _json(stats(meter))
+
+
+def answer_page(name: str) -> Response:
+    """One of the page's files."""
+    headers = {
+        "content-security-policy": POLICY,
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cache-control": "no-cache",
+    }
+    return FileResponse(FILES / name, headers=headers, media_type=TYPES[name])
+
+
+def _json(value: object) -> Response:
+    return Response(wire.encode_value(value), headers=NOT_KEPT | {"vary": "accept"}, media_type="application/json")
+
+
+@router.get(
+    "/metrics",
+    tags=["operation"],
+    summary="Everything that is counted: Prometheus' text, OpenMetrics or JSON, by `Accept`",
+    dependencies=[Depends(watcher)],
+)
+async def metrics(request: Request, meter: MeterIn) -> Response:
+    return await answer_metrics(meter, request.headers.get("accept", ""))
+
+
+@router.get(
+    "/api/stats",
+    tags=["operation"],
+    summary="Quantiles by route, slowest requests, answers and the machine, over time",
+    dependencies=[Depends(watcher)],
+)
+async def api_stats(meter: MeterIn) -> Response:
+    return answer_stats(meter)
+
+
+@router.get("/stats", include_in_schema=False)
+async def page() -> Response:
+    return answer_page("index.html")
+
+
+@router.get("/stats/stats.js", include_in_schema=False)
+async def script() -> Response:
+    return answer_page("stats.js")
+
+
+@router.get("/stats/stats.css", include_in_schema=False)
+async def style() -> Response:
+    return answer_page("stats.css")
