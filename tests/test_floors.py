@@ -229,6 +229,7 @@ PURE = {
     "hashlib",
     "itertools",
     "json",
+    "math",
     "msgspec",
     "re",
     "secrets",

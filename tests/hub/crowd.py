@@ -91,9 +91,9 @@ class BadBus(LocalBus):
 
 
 class Door:
-    kind = "test"
-
     """A socket that takes `room` bytes and then is full."""
+
+    kind = "test"
 
     def __init__(self) -> None:
         self.session: Session | None = None

@@ -104,8 +104,8 @@ def stats(meter: Meter) -> dict[str, Any]:
 
 
 def quantiles(sketch: Sketch) -> dict[str, float | int | None]:
-    """How many there are, and p50 to max, each within 5 %."""
-    found: dict[str, float | int | None] = {"count": sketch.count}
+    """How many there are, their mean, and p50 to max, each within 5 %."""
+    found: dict[str, float | int | None] = {"count": sketch.count, "mean": _round(sketch.mean)}
     for name, share in SHARES.items():
         found[name] = _round(sketch.quantile(share))
     return found
