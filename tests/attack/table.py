@@ -92,6 +92,8 @@ GET /api/runs/{id}                                         rmoR          rmoR
 POST /api/runs/{id}/cancel                                 moW           moW
 GET /api/runs/{id}/events                                  rmoR          rmoR
 GET /api/events                                            ngrmoaxR      same
+GET /metrics                                               ngrmoaxR      same
+GET /api/stats                                             ngrmoaxR      same
 GET /api/threads/{id}/events                               rmoR          rmoR
 POST /chat                                                 ngrmoaxW      same
 GET /conversations/{id}/history                            -             same          404 401
@@ -123,6 +125,9 @@ OPEN = frozenset(
         "GET /test/{name}",
         "GET /docs",
         "HEAD /docs",
+        "GET /stats",
+        "GET /stats/stats.js",
+        "GET /stats/stats.css",
         "GET /assets/{name}",
         "GET /{name}",
         "GET /openapi.json",

@@ -108,7 +108,7 @@ async def live(house: House, canaries: Canaries) -> bytes:
         assert (await post(http, "/api/threads/lobby/messages", {"text": text}, token)).status_code == 201
         await post(http, "/api/threads/lobby/messages", {"text": [canaries.new("text in a list")]}, token)
         await post(http, "/api/threads/nowhere/messages", {"text": canaries.new("text for nowhere")}, token)
-        for path in ("/openapi.json", "/health", "/api/tokens", "/api/me"):
+        for path in ("/openapi.json", "/health", "/metrics", "/api/stats", "/api/tokens", "/api/me"):
             said.append((await http.get(path, headers={"authorization": f"Bearer {token}"})).content)
     for kind in TALKERS:
         async with await house.connect(kind) as talker:

@@ -87,6 +87,8 @@ def _json(value: object) -> Response:
     tags=["operation"],
     summary="Everything that is counted: Prometheus' text, OpenMetrics or JSON, by `Accept`",
     dependencies=[Depends(watcher)],
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}, "application/openmetrics-text": {}, "application/json": {}}}},
 )
 async def metrics(request: Request, meter: MeterIn) -> Response:
     return await answer_metrics(meter, request.headers.get("accept", ""))
