@@ -30,6 +30,9 @@ MINUTES = 120
 SLOWEST = 20
 """Of the requests of a minute, and of the last hour together."""
 
+REASONS = ("full", "window", "alone")
+"""Why a batch was not left to wait for more."""
+
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -173,6 +176,8 @@ class Meter:
         for engine in engines:
             for count in (counts.retried, counts.queue_full):
                 count.setdefault(engine, 0)
+            for reason in REASONS:
+                counts.batches.setdefault(f"{engine} {reason}", 0)
             for state in RunState:
                 (counts.runs if state.ended else counts.cancelled).setdefault(f"{engine} {state}", 0)
 
@@ -191,8 +196,7 @@ class Meter:
             del slowest[SLOWEST:]
 
     def batch(self, engine: str, leases: list[Lease], most: int) -> str:
-        """A batch was taken. Why it was not left to wait for more: it is `full`, its `window` is over, or it has to be
-        written `alone`."""
+        """A batch was taken: which of REASONS it was, full, its window over, or to be written alone."""
         reason = "alone" if leases[0].task.attempt > 1 else "full" if len(leases) >= most else "window"
         add(self.counts.batches, f"{engine} {reason}")
         note(self.counts.batch_size, engine, len(leases))
