@@ -803,6 +803,29 @@ async def health_is_told(house: House) -> None:
     assert (await house.get("/healthz")).text == (await house.get("/readyz")).text == "ok"
 
 
+@tries("GET /metrics")
+async def metrics_are_told(house: House) -> None:
+    await house.get("/health")
+    answer = await house.http.get("/metrics", headers={"accept": "application/json"})
+    found = answer.json()
+    assert found["total_requests"] > 0
+    assert 0 < found["average_response_time"] < PATIENCE_S
+    assert found["error_rate"] < 1
+    assert isinstance(found["active_conversations"], int)
+    assert found["timestamp"]
+    assert "# TYPE hubbub_http_requests_total counter" in (await house.get("/metrics")).text
+
+
+@tries("idea: handlers with stats, quantiles, the slowest requests, alerts")
+async def stats_are_told(house: House) -> None:
+    await house.get("/health")
+    found = (await house.get("/api/stats")).json()
+    assert all(row["p50"] <= row["p99"] <= row["max"] for row in found["requests"]["since_start"])
+    assert found["slowest"]
+    assert "/api/stats" in (await house.get("/stats")).text
+    assert "- alert: " in read("docs/alerts.yml")
+
+
 @tries("python message_api.py")
 async def messages_are_kept_by_the_server(house: House) -> None:
     ann, ben = house.name(), house.name()
