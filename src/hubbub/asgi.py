@@ -96,6 +96,7 @@ def build(settings: Settings | None = None) -> FastAPI:
     for router in (rest.router, chat.router, generate.router, messages.router):
         app.include_router(router)
     app.include_router(stats.router)
+    stats.serve_page(app)
 
     @app.get("/health", tags=["operation"], summary="How the server is")
     @app.head("/health", include_in_schema=False)

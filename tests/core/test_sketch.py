@@ -39,7 +39,7 @@ def test_two_add_up_and_the_later_part_comes_out_again(before: list[float], late
     assert of(*before).plus(of(*later)).counts == whole.counts
     since = whole.since(of(*before))
     assert since.counts == of(*later).counts
-    assert since.total == pytest.approx(sum(later), abs=1e-6 * sum(before))
+    assert since.total == pytest.approx(sum(later), rel=1e-6, abs=1e-6 * sum(before))
 
 
 def test_what_was_added_up_is_left_as_it_was() -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from starlette.responses import FileResponse, Response
 
 from hubbub.core import wire
@@ -104,16 +105,8 @@ async def api_stats(meter: MeterIn) -> Response:
     return answer_stats(meter)
 
 
-@router.get("/stats", include_in_schema=False)
-async def page() -> Response:
-    return answer_page("index.html")
-
-
-@router.get("/stats/stats.js", include_in_schema=False)
-async def script() -> Response:
-    return answer_page("stats.js")
-
-
-@router.get("/stats/stats.css", include_in_schema=False)
-async def style() -> Response:
-    return answer_page("stats.css")
+def serve_page(app: FastAPI) -> None:
+    """The page and its two files."""
+    for name in TYPES:
+        path = "/stats" if name == "index.html" else f"/stats/{name}"
+        app.add_api_route(path, partial(answer_page, name), methods=["GET"], include_in_schema=False)
