@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -146,6 +148,14 @@ async def test_when_the_certificate_ends_is_told_also_when_it_has_ended(tmp_path
     made.cert.write_bytes(b"".join(blob.bytes() for blob in issued.cert_chain_pems))
 
     assert Certificate(made.cert, made.key).expires == ended.timestamp()
+
+
+def test_what_only_a_scraper_needs_is_not_imported_at_the_start() -> None:
+    asked = "import sys, hubbub.app, hubbub.asgi; print(sorted({'psutil', 'prometheus_client'} & set(sys.modules)))"
+
+    said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
+
+    assert said.strip() == "[]"
 
 
 # The forms

@@ -224,13 +224,13 @@ class Meter:
 
     async def watch(self) -> None:
         """Until cancelled: see how late this loop is, and tell the minutes apart."""
-        await asyncio.to_thread(load)
         while True:
             began = time.monotonic()
             await asyncio.sleep(LOOK_EVERY_S)
             now = time.monotonic()
             self.counts.loop_lag_s.note(max(0.0, now - began - LOOK_EVERY_S))
             if now - self._minute_began >= MINUTE_S:
+                await asyncio.to_thread(load)
                 self.turn()
 
     def turn(self) -> None:

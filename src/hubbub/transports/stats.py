@@ -21,6 +21,7 @@ from hubbub.hub import access
 from hubbub.hub.access import Need
 from hubbub.hub.figures import brief, exposition, stats, wants_json
 from hubbub.hub.meter import Meter
+from hubbub.hub.vitals import load
 from hubbub.transports import site
 from hubbub.transports.callers import address, headers_of, hub_of, shown_token
 
@@ -57,6 +58,7 @@ MeterIn = Annotated[Meter, Depends(meter_of)]
 
 async def answer_metrics(meter: Meter, accept: str) -> Response:
     """The numbers in the form that is asked for."""
+    await asyncio.to_thread(load)
     if wants_json(accept):
         return _json(brief(meter))
     await asyncio.to_thread(importlib.import_module, "prometheus_client")  # 40 ms, the first time
@@ -64,7 +66,8 @@ async def answer_metrics(meter: Meter, accept: str) -> Response:
     return Response(text, headers=NOT_KEPT | {"content-type": media_type, "vary": "accept"})
 
 
-def answer_stats(meter: Meter) -> Response:
+async def answer_stats(meter: Meter) -> Response:
+    await asyncio.to_thread(load)
     return _json(stats(meter))
 
 
@@ -102,7 +105,7 @@ async def metrics(request: Request, meter: MeterIn) -> Response:
     dependencies=[Depends(watcher)],
 )
 async def api_stats(meter: MeterIn) -> Response:
-    return answer_stats(meter)
+    return await answer_stats(meter)
 
 
 def serve_page(app: FastAPI) -> None:
