@@ -142,8 +142,10 @@ def test_the_example_for_prometheus_is_yaml() -> None:
 
 def test_the_events_of_an_answer_are_those_in_the_log() -> None:
     source = "".join(
-        Path(__file__).parents[2].joinpath("src/hubbub/hub", name).read_text() for name in ("runs.py", "worker.py")
+        Path(__file__).parents[2].joinpath("src/hubbub/hub", name).read_text() for name in ("telling.py", "worker.py")
     )
-    said = set(re.findall(r'"(run_(?:queued|taken|first_piece|written|ended|cancelled|retried)|batch_\w+ed)"', source))
+    said = set(
+        re.findall(r'"(run_(?:queued|held|taken|first_piece|written|ended|cancelled|retried)|batch_\w+ed)"', source)
+    )
 
     assert {plain(row[0]) for row in table(PAGE, "The log").rows} == said
