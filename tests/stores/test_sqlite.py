@@ -322,6 +322,27 @@ class Gate:
         self._opened.set()
 
 
+@pytest.mark.parametrize("slow_from", [60.0, -1.0], ids=["fast disk", "slow disk"])
+async def test_whoever_counts_hears_of_each_commit_how_many_shared_it_and_how_long_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, slow_from: float
+) -> None:
+    set_slow_from(monkeypatch, slow_from)
+    heard: list[tuple[int, float | None]] = []
+    store = SqliteStore(tmp_path / "hubbub.db", committed=lambda writes, seconds: heard.append((writes, seconds)))
+    await store.open()
+    await open_thread(store, "alice")
+    heard.clear()
+    await asyncio.gather(*(store.append(draft(f"{n}")) for n in range(5)))
+    assert [writes for writes, _ in heard] == [5]
+    assert all(seconds is not None and 0 < seconds < 5 for _, seconds in heard)
+
+    break_next_commit(store, OSError(5, "Input/output error"))
+    await outcomes(store.append(draft("lost")), store.append(draft("lost as well")))
+    await store.close()
+
+    assert heard[1:] == [(2, None)]
+
+
 async def test_closing_waits_for_what_was_accepted(slow_store: SqliteStore) -> None:
     await open_thread(slow_store, "alice")
     disk = Gate(slow_store)

@@ -142,9 +142,14 @@ async def test_who_does_not_read_for_too_long_is_told_closed_and_may_resume(hous
             token, epoch = robert.welcome["token"], robert.welcome["server"]["epoch"]
         await alice.take("presence", user=bob, online=False)
         thread = await alice.group(bob)
+        before = house.app.meter.counts.copy()
         slow = await lazy(house, kind, token)
         await flood(alice, thread)
         await alice.take("presence", user=bob, online=False)
+        since = house.app.meter.counts.since(before)
+        assert since.slow_closed == 1
+        assert since.stalls >= 1
+        assert since.catch_ups >= 1
         heard = await slow.drain()
         assert {key: heard[-1][key] for key in ("type", "code", "resume")} == {
             "type": "bye",

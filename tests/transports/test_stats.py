@@ -17,12 +17,13 @@ import trustme
 from prometheus_client.parser import text_string_to_metric_families as parse
 from starlette.types import Receive, Scope, Send
 
+from hubbub import asgi
 from hubbub.asgi import build
 from hubbub.hub.meter import Meter
 from hubbub.tls import Certificate
 from hubbub.transports.measured import Measured
 from support.certificates import certificates
-from support.server import House, fresh, serving
+from support.server import House, fresh, serving, settings
 
 
 @pytest.fixture
@@ -156,6 +157,43 @@ def test_what_only_a_scraper_needs_is_not_imported_at_the_start() -> None:
     said = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True).stdout
 
     assert said.strip() == "[]"
+
+
+LOGS = """
+import logging, structlog
+from pathlib import Path
+from hubbub import config, process
+process.set_up_logging(config.load({}, {"HUBBUB_LOG_LEVEL": "warning"}, Path("/nonexistent")))
+structlog.get_logger("ours").error("broken")
+structlog.get_logger("ours").warning("strange")
+structlog.get_logger("ours").info("not heard")
+logging.getLogger("theirs").error("broken")
+logging.getLogger("theirs").info("not heard")
+print(process.logged)
+"""
+
+
+def test_entries_of_the_log_are_counted_ours_and_those_of_others() -> None:
+    said = subprocess.run([sys.executable, "-c", LOGS], capture_output=True, text=True, check=True).stdout
+
+    assert said.strip() == "{'warning': 1, 'error': 2}"
+
+
+async def test_under_another_server_beyond_loopback_routes_are_known_too(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asgi, "load", lambda: settings(Path("unused"), guests="on", behind_proxy=True))
+    built, meter = build(), Meter()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"] = {"hub": house.app.hub, "site": house.app.site, "meter": meter}
+        scope["server"] = ("192.0.2.1", 443)
+        await built(scope, receive, send)
+
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app), base_url="http://localhost") as http:
+        answer = await http.get("/api/me")
+
+    assert meter.counts.requests == {f"GET /api/me {answer.status_code}": 1}
 
 
 # The forms
