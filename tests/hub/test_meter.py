@@ -113,6 +113,7 @@ def test_minutes_and_slow_requests_are_bounded() -> None:
     for _ in range(MINUTES + 10):
         for place in range(SLOWEST * 2):
             meter.answered("GET", "/a", 200, 0.001 * (place + 1))
+        assert len(meter.this_minute().slowest) == SLOWEST
         meter.turn()
 
     told = stats(meter)
@@ -282,6 +283,23 @@ async def test_a_worker_without_a_hub_is_counted() -> None:
     text = exposition(meter)[0].decode()
     assert value(text, "hubbub_batches_total", engine="script", reason="alone") == 1
     assert stats(meter)["runs"]["last_5_minutes"]["batch_size"]["script"]["max"] == pytest.approx(4, rel=0.05)
+
+
+async def test_a_gap_between_pieces_begins_at_the_piece_before() -> None:
+    bus, meter, over = LocalBus(), Meter(), asyncio.Event()
+    bus.listen(lambda event: None, lambda run: over.set())
+    prompt = Prompt(run="r", assistant="openai", turns=())
+    await bus.put(Task(run="r", thread="t", assistant="openai", attempt=1, prompt=prompt))
+    engine = Script(*[(0, "word ")] * 50, (0, ""))
+    working = asyncio.create_task(Worker(bus, engine, meter=meter).work())
+    async with asyncio.timeout(5):
+        await over.wait()
+    working.cancel()
+    await asyncio.wait([working])
+
+    counts = meter.counts
+    assert counts.piece_gap_s["demo"].count == 49
+    assert counts.first_piece_s["demo"].total + counts.piece_gap_s["demo"].total <= counts.batch_s["demo"].total
 
 
 async def test_a_failed_answer_has_its_tokens_counted_too() -> None:

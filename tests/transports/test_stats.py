@@ -19,6 +19,8 @@ from starlette.types import Receive, Scope, Send
 
 from hubbub import asgi
 from hubbub.asgi import build
+from hubbub.core.nouns import RunState
+from hubbub.core.ports import Progress
 from hubbub.hub.meter import Meter
 from hubbub.tls import Certificate
 from hubbub.transports.measured import Measured
@@ -375,6 +377,17 @@ async def test_stopping_an_answer_is_counted_by_what_it_was_in(tmp_path: Path) -
         assert await told(http, "runs_ended_total", engine="demo", state="cancelled") == 1
     events = [entry["event"] for entry in logged if entry["event"].startswith("run_")]
     assert events == ["run_queued", "run_cancelled", "run_ended"]
+
+
+async def test_an_answer_whose_end_is_noticed_twice_is_counted_once(house: House) -> None:
+    ann, hub = fresh("ann"), house.app.hub
+    async with house.http(user=ann) as http, await house.listen("lobby", user=ann) as reader:
+        await http.post("/api/threads/lobby/messages", json={"text": "@openai hello"})
+        end = await reader.take(where=lambda frame: frame["type"] in ENDS)
+        run = await hub.store.run(end["run"])
+        await hub.runs._end(run, Progress(1, "hello", RunState.COMPLETED))
+
+        assert await told(http, "runs_ended_total", engine="demo", state="completed") == 1
 
 
 async def test_answers_refused_at_a_full_queue_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

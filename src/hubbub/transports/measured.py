@@ -36,7 +36,7 @@ class Measured:
             meter.answered(scope["method"], route, status, time.perf_counter() - began)
 
         async def noted(message: Message) -> None:
-            if message["type"] == "http.response.start" and not told:
+            if message["type"] == "http.response.start":
                 note(message["status"])
             await send(message)
 
