@@ -233,3 +233,12 @@ async def test_a_delay_slows_the_mock(own_house: Own) -> None:
         slow = await seconds(house)
 
     assert slow > quick + 0.5
+
+
+async def test_a_task_counts_as_one_of_the_script_s(own_house: Own) -> None:
+    async with own_house(**QUICK) as house, house.http() as http:
+        task = (await told(http, "GET", "/generate", params={"context": "one"})).heard[0][1]
+        assert await ended(house, task["id"]) == "run.completed"
+
+        assert house.app.hub.counts.runs["script completed"] == 1
+        assert house.app.hub.counts.runs["demo completed"] == 0

@@ -75,8 +75,8 @@ def state_of(hub: Hub, run: Run) -> RunState:
 
 def engine_of(hub: Hub, run: Run) -> str:
     """The name of the engine that writes it, also when its assistant was deleted meanwhile."""
-    assistant = hub.assistants.by_name.get(run.assistant)
-    return (assistant.engine if assistant else "") or hub.assistants.engine
+    assistant = hub.assistants.that_writes(run.assistant)
+    return hub.assistants.writer(assistant) if assistant else hub.assistants.engine
 
 
 def _what(hub: Hub, run: Run) -> dict[str, Any]:
