@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import socket
 from collections.abc import AsyncIterator
@@ -174,10 +175,13 @@ async def test_who_reads_slowly_but_reads_is_kept(house: House) -> None:
             token = robert.welcome["token"]
         thread = await alice.group(bob)
         slow = await lazy(house, "framed", token)
-        await flood(alice, thread, 200)
+        stalls = house.app.hub.counts.stalls
+        flooding = asyncio.create_task(flood(alice, thread, 200))  # it reads all the while
         for seq in range(1, 201):
             assert (await slow.take("message", thread=thread))["seq"] == seq
+        await flooding
         slow.cut()
+        assert house.app.hub.counts.stalls > stalls
 
 
 async def test_a_person_who_does_not_read_misses_no_line(house: House) -> None:
