@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from hubbub.buses.local import LocalBus
+from hubbub.buses.redis import RedisBus
+from hubbub.core.nouns import new_id
 from hubbub.core.ports import Bus, Store
 from hubbub.stores import group_commit, sqlite
 from hubbub.stores.memory import MemoryStore
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.redis import RedisServer
 
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """What survives a power cut is not asked here, so the files may lie where syncing costs nothing."""
@@ -29,9 +37,42 @@ async def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         await made.close()
 
 
-@pytest.fixture(params=["local"])
-async def bus(request: pytest.FixtureRequest) -> AsyncIterator[Bus]:
+@pytest.fixture(scope="session")
+async def redis() -> AsyncIterator[RedisServer]:
+    """Started by the first who needs it."""
+    server = RedisServer()
+    yield server
+    await server.stop()
+
+
+@pytest.fixture(params=["local", "redis"])
+async def bus(request: pytest.FixtureRequest, redis: RedisServer) -> AsyncIterator[Bus]:
     made: Bus = LocalBus(max_queue=8)
+    if request.param == "redis":
+        if not redis.runs:
+            await redis.start()
+        made = RedisBus(redis.url, new_id(), max_queue=8)
     await made.open()
     yield made
     await made.close()
+
+
+Later = Callable[[float], Awaitable[None]]
+
+
+@pytest.fixture
+async def later(bus: Bus, redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> Later:
+    """Let seconds pass for what waits in the queue."""
+
+    async def pass_(seconds: float) -> None:
+        if isinstance(bus, LocalBus):
+            loop = asyncio.get_running_loop()
+            clock = loop.time
+            monkeypatch.setattr(loop, "time", lambda: clock() + seconds)
+            return
+        async with redis.client() as client:  # its clock is nobody's to move; what waits has waited longer
+            async for key in client.scan_iter("*:since:*"):
+                for member in await client.zrange(key, 0, -1):
+                    await client.zincrby(key, -seconds * 1000, member)
+
+    return pass_

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from msgspec.structs import replace
 
 from hubbub.core.errors import QueueFull
 from hubbub.core.frames import Typing
 from hubbub.core.nouns import RunState
 from hubbub.core.ports import Bus, Event, Lease, Progress
+from tests.contracts.conftest import Later
 from tests.contracts.words import begun, delta, task_of
 
 SOON_S = 5.0
@@ -192,11 +194,9 @@ async def test_a_full_batch_does_not_wait_for_its_window(bus: Bus) -> None:
     assert [lease.task.run for lease in leases] == ["a", "b"]
 
 
-async def test_the_window_is_counted_from_when_the_oldest_was_put(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    clock = loop.time
+async def test_the_window_is_counted_from_when_the_oldest_was_put(bus: Bus, later: Later) -> None:
     await bus.put(task_of("a"))
-    monkeypatch.setattr(loop, "time", lambda: clock() + 59.99)
+    await later(59.95)
     await bus.put(task_of("b"))
 
     async with asyncio.timeout(SOON_S):
@@ -205,16 +205,11 @@ async def test_the_window_is_counted_from_when_the_oldest_was_put(bus: Bus, monk
     assert [lease.task.run for lease in leases] == ["a", "b"]
 
 
-async def test_a_window_that_has_passed_is_not_waited_for(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
+async def test_a_window_that_has_passed_is_not_waited_for(bus: Bus, later: Later) -> None:
     await bus.put(task_of("a"))
-    clock = loop.time
-    monkeypatch.setattr(loop, "time", lambda: clock() + 61)
+    await later(61)
 
-    taking = begun(bus.take("demo", 9, 60))
-
-    assert taking.done()
-    assert [lease.task.run for lease in taking.result()] == ["a"]
+    assert [lease.task.run for lease in await taken(bus, 9, 60)] == ["a"]
 
 
 async def test_who_comes_within_the_window_comes_along(bus: Bus) -> None:
@@ -253,7 +248,7 @@ async def test_whoever_stops_taking_takes_nothing_along(bus: Bus) -> None:
 
 
 async def test_every_taking_has_a_higher_fence(bus: Bus) -> None:
-    fences = [(await take_one(bus, run)).fence for run in ("a", "b", "a", "a")]
+    fences = [(await take_one(bus, run, attempt)).fence for run, attempt in (("a", 1), ("b", 1), ("a", 2), ("a", 3))]
 
     assert fences == sorted(set(fences))
 
@@ -416,3 +411,56 @@ async def test_when_the_only_task_is_forgotten_within_its_window_the_next_one_is
 async def test_opening_and_closing_are_quiet(bus: Bus) -> None:
     await bus.close()
     await bus.close()
+
+
+async def test_what_waits_or_is_written_can_be_taken_up_and_nothing_else(bus: Bus) -> None:
+    await take_one(bus, "a")
+    await bus.put(task_of("b", 2))
+
+    assert await bus.resume("a", 1)
+    assert await bus.resume("b", 2)
+    assert not await bus.resume("a", 2)
+    assert not await bus.resume("unknown", 1)
+
+
+async def test_the_same_attempt_counts_once_while_it_waits_and_while_it_is_written(bus: Bus) -> None:
+    await bus.put(task_of("a"))
+    await bus.put(task_of("b"))
+
+    waiting = await bus.put(task_of("a"))
+    leases = await taken(bus, 9)
+    written = await bus.put(task_of("a"))
+    await bus.put(task_of("c"))
+
+    assert (waiting, written) == (1, 0)
+    assert [lease.task.run for lease in leases] == ["a", "b"]
+    assert [lease.task.run for lease in await taken(bus, 9)] == ["c"]
+
+
+async def test_what_it_stands_on_is_well(bus: Bus) -> None:
+    await bus.put(task_of("a"))
+
+    assert set(bus.checks().values()) <= {"ok"}
+
+
+async def test_members_take_turns(bus: Bus) -> None:
+    for run, member in (("a1", "ann"), ("a2", "ann"), ("a3", "ann"), ("b1", "bob"), ("c1", "cat"), ("b2", "bob")):
+        await bus.put(replace(task_of(run), member=member))
+    places = [await bus.place(run) for run in ("a1", "b1", "c1", "a2", "b2", "a3")]
+
+    runs = [(await taken(bus))[0].task.run for _ in range(3)]
+    await bus.put(replace(task_of("d1"), member="dan"))
+    runs += [lease.task.run for lease in await taken(bus, 9)]
+
+    assert places == [1, 2, 3, 4, 5, 6]
+    assert runs == ["a1", "b1", "c1", "d1", "a2", "b2", "a3"]
+
+
+async def test_a_later_attempt_goes_before_all_and_alone(bus: Bus) -> None:
+    for run, attempt in (("a", 1), ("b", 1), ("c", 2), ("d", 3)):
+        await bus.put(task_of(run, attempt))
+
+    batches = [[lease.task.run for lease in await taken(bus, 4, 60)] for _ in range(2)]
+
+    assert batches == [["c"], ["d"]]
+    assert [lease.task.run for lease in await taken(bus, 4)] == ["a", "b"]

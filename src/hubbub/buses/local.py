@@ -7,6 +7,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Callable
 
+from hubbub.buses.answers import Answer
 from hubbub.core.errors import QueueFull
 from hubbub.core.frames import RunDelta
 from hubbub.core.nouns import RunState, Task
@@ -19,22 +20,6 @@ MAX_QUEUE = 256
 SOONEST_S = 1.0
 LATEST_S = 60.0
 """When to try again at a full queue, at the soonest and at the latest."""
-
-
-class _Answer:
-    """An answer as far as it has come, kept in pieces so that a long one is not copied at every word."""
-
-    __slots__ = ("attempt", "error", "length", "model", "pieces", "state", "truncated", "usage")
-
-    def __init__(self, attempt: int) -> None:
-        self.attempt = attempt
-        self.pieces: list[str] = []
-        self.length = 0
-        self.state = RunState.RUNNING
-        self.error: str | None = None
-        self.truncated = False
-        self.usage: Usage | None = None
-        self.model = ""
 
 
 class _Queue:
@@ -67,12 +52,15 @@ class LocalBus:
         self._queues: defaultdict[str, _Queue] = defaultdict(_Queue)
         self._max_queue = max_queue
         self._leased: dict[str, Lease] = {}
-        self._answers: dict[str, _Answer] = {}
+        self._answers: dict[str, Answer] = {}
         self._fence = 0
 
     async def open(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    def checks(self) -> dict[str, str]:
+        return {}
 
     def publish(self, event: Event) -> None:
         frame = event.frame
@@ -84,10 +72,8 @@ class LocalBus:
     def _extend(self, delta: RunDelta) -> None:
         answer = self._answers.get(delta.run)
         if answer is None or answer.attempt < delta.attempt:
-            answer = self._answers[delta.run] = _Answer(delta.attempt)
-        if answer.attempt == delta.attempt and answer.length == delta.offset and not answer.state.ended:
-            answer.pieces.append(delta.text)
-            answer.length += len(delta.text)
+            answer = self._answers[delta.run] = Answer(delta.attempt)
+        answer.extend(delta)
 
     def listen(self, hear: Callable[[Event], None], ended: Callable[[str], None]) -> None:
         self._hearers.append(hear)
@@ -98,6 +84,9 @@ class LocalBus:
         waits = queue.turns.place(task.run)
         if waits is not None:
             return waits
+        answer = self._answers.get(task.run)
+        if answer is not None and answer.attempt >= task.attempt:
+            return 0
         if len(queue.turns) >= self._max_queue and task.attempt == 1:  # what was accepted once is not refused again
             raise QueueFull(
                 f"{len(queue.turns)} answers are waiting already; try again later.", retry_after=queue.retry_after
@@ -132,7 +121,7 @@ class LocalBus:
             self._fence += 1
             task = waiting.task
             self._leased[task.run] = Lease(task, self._fence, now - waiting.put_at)
-            self._answers[task.run] = _Answer(task.attempt)
+            self._answers[task.run] = Answer(task.attempt)
             leases.append(self._leased[task.run])
         return leases
 
@@ -155,26 +144,23 @@ class LocalBus:
         del self._leased[run]
         answer = self._answers.get(run)
         if answer is None or answer.attempt != lease.task.attempt:
-            answer = self._answers[run] = _Answer(lease.task.attempt)
-        answer.state, answer.error, answer.truncated = state, error, truncated
-        answer.usage, answer.model = usage, model
+            answer = self._answers[run] = Answer(lease.task.attempt)
+        answer.end(state, error, truncated=truncated, usage=usage, model=model)
         for ended in self._enders:
             ended(run)
 
+    async def resume(self, run: str, attempt: int) -> bool:
+        answer = self._answers.get(run)
+        return await self.place(run) is not None or (answer is not None and answer.attempt == attempt)
+
     def cancel(self, run: str) -> None:
         self._leave(run)
-        answer = self._answers.get(run)
-        if answer is not None and not answer.state.ended:
-            answer.state = RunState.CANCELLED
+        if answer := self._answers.get(run):
+            answer.cancel()
 
     def so_far(self, run: str) -> Progress | None:
         answer = self._answers.get(run)
-        if answer is None:
-            return None
-        if len(answer.pieces) > 1:
-            answer.pieces = ["".join(answer.pieces)]
-        text = answer.pieces[0] if answer.pieces else ""
-        return Progress(answer.attempt, text, answer.state, answer.error, answer.truncated, answer.usage, answer.model)
+        return None if answer is None else answer.progress
 
     def forget(self, run: str) -> None:
         self._answers.pop(run, None)

@@ -265,9 +265,15 @@ class Accounts(Protocol):
 class Bus(Protocol):
     """Shouts events and queues tasks. Events are hints: they may be lost, doubled and reordered."""
 
-    async def open(self) -> None: ...
+    async def open(self) -> None:
+        """Begin. What it stands on may be away and come later. Raises BadRequest: its address cannot be one."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Hand back what was taken and not finished, and let go of everything. Safe to call twice."""
+
+    def checks(self) -> dict[str, str]:
+        """What it stands on, by name: "ok", or a sentence that says what is wrong. Nothing, for one that stands on
+        this process alone."""
 
     def publish(self, event: Event) -> None:
         """Shout to every node, this one included. Never waits. A RunDelta also extends what `so_far` tells."""
@@ -278,11 +284,13 @@ class Bus(Protocol):
 
     async def put(self, task: Task) -> int:
         """Queue a task for its engine, at least once; the same attempt at the same run counts once. Its place in the
-        queue, 1 for the next; members take turns (turns.py). Raises QueueFull, which says when to try again, but not
-        for a later attempt at what was accepted once."""
+        queue, 1 for the next, 0 once it was taken; members take turns (turns.py). A later attempt takes the place of
+        an earlier one, wherever that is. Raises QueueFull, which says when to try again, but not for a later attempt
+        at what was accepted once; and Unavailable within about two seconds: the outcome is unknown, and putting the
+        same again is safe."""
 
     async def place(self, run: str) -> int | None:
-        """Its place in the queue now; None when it does not wait."""
+        """Its place in the queue now; None when it does not wait. Raises Unavailable."""
 
     async def take(self, engine: str, limit: int, wait_s: float) -> list[Lease]:
         """Up to `limit` of the next tasks for that engine: as soon as there is one, wait at most `wait_s` from when
@@ -302,6 +310,10 @@ class Bus(Protocol):
         model: str = "",
     ) -> None:
         """The answer is finished, as `so_far` tells from now on. A lease that was taken over changes nothing."""
+
+    async def resume(self, run: str, attempt: int) -> bool:
+        """Is that attempt queued, being written or finished, although this process did not put it? Then it is told
+        from now on like those it put. Raises Unavailable, as `put`."""
 
     def cancel(self, run: str) -> None:
         """Stop an answer where it is: it leaves the queue, no worker goes on with it, and `so_far` tells it as
