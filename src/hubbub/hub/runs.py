@@ -52,10 +52,10 @@ class Runs:
 
     async def start(self) -> None:
         """Take up what was interrupted."""
-        for run in await self._hub.store.open_runs():
-            if self._hub.assistants.that_writes(run.assistant):
-                with contextlib.suppress(Unavailable, StorageFull):  # the sweep takes it up
-                    await self._retry(run)
+        with contextlib.suppress(Unavailable, StorageFull):  # the sweep takes up the others
+            for run in await self._hub.store.open_runs():
+                if self._hub.assistants.that_writes(run.assistant):
+                    await self._take_up(run)
 
     def writing(self, thread: str, assistant: str) -> bool:
         """Is it writing an answer there, or about to?"""
@@ -92,8 +92,10 @@ class Runs:
         assistant = hub.assistants.that_writes(run.assistant)
         assert assistant is not None
         before = [other for other in self._open.values() if other.thread == run.thread and other.id != run.id]
+        held = self._held.get(run.thread, ())
         self._open[run.id] = run
-        if assistant.in_turn and before and not its_turn:
+        # Those who wait themselves go on when somebody else's answer ends; one that begins again may be that.
+        if assistant.in_turn and not its_turn and any(other not in held for other in before):
             self._held[run.thread].append(run)
             telling.held(hub, run)
             hub.publish(run.thread, frames.RunQueued(**_common(run), position=len(before) + 1))
@@ -155,28 +157,44 @@ class Runs:
             personality=personality,
         )
 
-    async def _retry(self, run: Run) -> None:
-        """A run that was interrupted begins again, at most twice."""
+    async def _take_up(self, run: Run) -> None:
+        """A run this process did not begin, or could not queue for certain. Somebody else may be writing it."""
+        if await self._hub.bus.resume(run.id, run.attempt):
+            self._open[run.id] = run
+            self.noticed_end(run.id)
+        else:
+            await self._retry(run)
+
+    async def _retry(self, run: Run, text: str = "") -> None:
+        """A run that was interrupted, with that text written, begins again, at most twice."""
+        if self._open.get(run.id, run).attempt > run.attempt:  # it has done so
+            return
         room = await self._hub.room(run.thread)
         if run.attempt >= MAX_ATTEMPTS:
             self._open[run.id] = run
             error = f"The answer was interrupted {MAX_ATTEMPTS} times."
-            await self._end(run, Progress(run.attempt, "", RunState.FAILED, error))
+            await self._end(run, Progress(run.attempt, text, RunState.FAILED, error))
             return
         again = await self._hub.store.set_run(run.id, RunState.QUEUED, run.attempt + 1)
         if again is not None:
             telling.retried(self._hub, again)
-            room.shout(frames.RunReset(**_common(again)))
+            reset = frames.RunReset(**_common(again))
+            room.shout(reset)  # here for certain; what the bus carries may be lost
+            self._hub.publish(run.thread, reset)
             await self._queue(again)
 
     # Ending
 
     def noticed_end(self, id: str) -> None:
-        """The bus says that an answer is finished."""
+        """The bus says that an answer is finished, or that whoever wrote it fell silent."""
         run = self._open.get(id)
         progress = self._hub.bus.so_far(id)
-        if run is not None and progress is not None and progress.state.ended and progress.attempt == run.attempt:
+        if run is None or progress is None or progress.attempt != run.attempt:
+            return
+        if progress.state.ended:
             self._hub.spawn(self._end(run, progress))
+        elif progress.lost:
+            self._hub.spawn(self._retry(run, progress.text))
 
     async def _end(self, run: Run, progress: Progress, type: str = "chat") -> None:
         """Turn the answer into its message; whoever comes second finds the run ended and does nothing."""
@@ -343,7 +361,7 @@ class Runs:
         stray = {run.id: run for run in runs if known(run.assistant) and run.id not in self._open}
         before, self._stray = self._stray, set(stray)
         for id in before & stray.keys():
-            await self._retry(stray[id])
+            self._hub.spawn(self._take_up(stray[id]))
 
 
 def _common(run: Run) -> dict[str, Any]:

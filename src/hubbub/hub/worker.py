@@ -22,6 +22,8 @@ log = structlog.get_logger("hubbub.worker")
 WINDOW_S = 0.025
 """How long the oldest task waits for batch-mates at most, when nobody says so."""
 
+AGAIN_S = 0.1
+
 WINDOW_SHARE = 0.05
 """So much of what a batch takes to be written, at most. For tasks that come independently any waiting is a loss; those
 that come together, as when one message asks several assistants, come within milliseconds."""
@@ -55,6 +57,8 @@ class Worker:
         self._window_s = window_s
         self._batch_s: float | None = None  # that batches took lately
         self._free = asyncio.Semaphore(engine.at_once)
+        self._taking: asyncio.Task[None] | None = None
+        self.writing = 0  # answers, now
 
     @property
     def window_s(self) -> float:
@@ -63,15 +67,39 @@ class Worker:
             return self._window_s
         return WINDOW_S if self._batch_s is None else min(WINDOW_S, WINDOW_SHARE * self._batch_s)
 
+    async def keep(self) -> None:
+        """Work, and begin anew after a bug."""
+        while True:
+            try:
+                return await self.work()
+            except Exception:
+                log.exception("worker_died")
+                await asyncio.sleep(AGAIN_S)
+
     async def work(self) -> None:
-        """Answer until cancelled."""
+        """Answer until cancelled, or until what was begun when `finish` was called has ended."""
         async with asyncio.TaskGroup() as batches:
-            while True:
-                await self._free.acquire()
-                leases = await self._bus.take(self._name, self._batch, self.window_s)
-                batches.create_task(self._answer(leases)).add_done_callback(lambda _: self._free.release())
+            self._taking = batches.create_task(self._take(batches))
+
+    def finish(self) -> None:
+        """Take no more."""
+        if self._taking is not None:
+            self._taking.cancel()
+
+    async def _take(self, batches: asyncio.TaskGroup) -> None:
+        while True:
+            await self._free.acquire()
+            leases = await self._bus.take(self._name, self._batch, self.window_s)
+            batches.create_task(self._answer(leases)).add_done_callback(lambda _: self._free.release())
 
     async def _answer(self, leases: list[Lease]) -> None:
+        self.writing += len(leases)
+        try:
+            await self._write_all(leases)
+        finally:
+            self.writing -= len(leases)
+
+    async def _write_all(self, leases: list[Lease]) -> None:
         now = asyncio.get_running_loop().time
         began = now()
         answers = [_Answer(lease, began) for lease in leases]
