@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 import importlib
 import socket
 from collections.abc import Iterator
@@ -20,22 +19,20 @@ import structlog
 from msgspec.structs import replace
 
 from hubbub import __version__
-from hubbub.buses.local import LocalBus
 from hubbub.config import Settings
-from hubbub.core.errors import BadRequest
 from hubbub.core.nouns import Assistant
-from hubbub.core.ports import Bus, Engine, Store
+from hubbub.core.ports import Engine, Store
 from hubbub.hub.auth import Auth, load_key, older_key
 from hubbub.hub.conversing import GENERATE
 from hubbub.hub.hub import Hub, Limits
 from hubbub.hub.meter import Gauge, Meter
-from hubbub.hub.worker import Worker
 from hubbub.models import default_engine, engines
-from hubbub.process import audit_log, logged, prepare_home
+from hubbub.process import BACKLOG, audit_log, listening, logged, prepare_home
 from hubbub.tls import Certificate
 from hubbub.transports.encrypted import EncryptedPort
 from hubbub.transports.site import Site
 from hubbub.transports.tcp import Threshold
+from hubbub.workers import bus_of, worker_of
 
 if TYPE_CHECKING:
     import uvicorn
@@ -53,7 +50,6 @@ OPENAI = Assistant(
 )
 """The assistant that comes with the server."""
 
-BACKLOG = 4096
 DRAIN_S = 5
 
 
@@ -100,7 +96,9 @@ class App:
         store = self._store()
         await store.open()
         self._open.push_async_callback(store.close)
-        bus = LocalBus()
+        bus = bus_of(settings)
+        await bus.open()
+        self._open.push_async_callback(bus.close)
         writers = {"demo": self._engine} if self._engine else engines(settings)
         self.hub = Hub(
             store,
@@ -143,7 +141,7 @@ class App:
         self._open.push_async_callback(self.hub.stop)
         if settings.worker:
             for name, engine in writers.items():
-                work = self.hub.spawn(self._work(bus, name, engine), standing=True)
+                work = self.hub.spawn(worker_of(settings, bus, name, engine, self.meter).keep(), standing=True)
                 self._open.push_async_callback(self._stop_worker, work)
         loop = asyncio.get_running_loop()
         tls = None
@@ -181,24 +179,6 @@ class App:
             expires_s=settings.jwt_expires_in_hours * 3600,
             algorithm=settings.jwt_algorithm,
         )
-
-    async def _work(self, bus: Bus, name: str, engine: Engine) -> None:
-        """Keep a worker alive."""
-        window_ms = self.settings.wait_batch_ms
-        worker = Worker(
-            bus,
-            engine,
-            name=name,
-            batch=self.settings.max_tasks_batch_size,
-            window_s=None if window_ms is None else window_ms / 1000,
-            meter=self.meter,
-        )
-        while True:
-            try:
-                await worker.work()
-            except Exception:
-                log.exception("worker_died")
-                await asyncio.sleep(0.1)
 
     @staticmethod
     async def _stop_worker(task: asyncio.Task[Any]) -> None:
@@ -271,26 +251,3 @@ def _expiry(tls: Certificate) -> Iterator[Gauge]:
 def _import_http() -> None:
     for module in ("uvicorn", "hubbub.asgi", "hubbub.transports.http"):
         importlib.import_module(module)
-
-
-def listening(host: str, port: int, setting: str) -> socket.socket:
-    """A bound socket. Raises BadRequest with the sentence to show: which port is in use, how to choose another."""
-    flag = "--" + setting.replace("_", "-")
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as failure:
-        raise BadRequest(f"The host {host!r} is not an address of this machine: {failure.strerror}.") from None
-    sock = socket.socket(family, kind, protocol)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind(address)
-        sock.listen(BACKLOG)
-    except OSError as failure:
-        sock.close()
-        why = "in use by another program" if failure.errno == errno.EADDRINUSE else (failure.strerror or "refused")
-        raise BadRequest(
-            f"Port {port} on {host} is {why}. Choose another with {flag} (0 picks a free one) or "
-            f"HUBBUB_{setting.upper()}."
-        ) from None
-    sock.setblocking(False)
-    return sock

@@ -107,13 +107,14 @@ def build(settings: Settings | None = None) -> FastAPI:
             store = "ok"
         except Problem as problem:
             store = problem.detail
+        checks = {"store": store, **hub.bus.checks()}
         return {
-            "status": "ok" if store == "ok" else "degraded",
+            "status": "ok" if set(checks.values()) == {"ok"} else "degraded",
             "version": __version__,
             "uptime": round(time.monotonic() - started, 3),
             "timestamp": hub.stamp(),
             "active_connections": len(hub.sessions),
-            "checks": {"store": store},
+            "checks": checks,
         }
 
     @app.get("/healthz", tags=["operation"], summary="Is the process alive?", response_class=PlainTextResponse)

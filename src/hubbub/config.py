@@ -89,6 +89,13 @@ def _seconds(text: str) -> float:
     return number
 
 
+def _lease(text: str) -> float:
+    number = float(text)
+    if not 0.2 <= number <= 600:
+        raise ValueError("expected seconds, from 0.2 to 600")
+    return number
+
+
 def _hours(text: str) -> float:
     number = float(text)
     if not 0.01 <= number <= 876_000:
@@ -311,6 +318,12 @@ SETTINGS: tuple[Setting, ...] = (
         _key_name,
         "What the names of our keys in Redis begin with.",
         ("REDIS_TASKS_QUEUE_NAME",),
+    ),
+    Setting(
+        "lease_s",
+        10.0,
+        _lease,
+        "Seconds without a sign of life after which another worker takes what one was writing; over Redis only.",
     ),
     Setting("worker", True, _yes_no, "Write answers in the server's own process; off: others write them, over Redis."),
     Setting("worker_port", 8001, _port, "Port of a worker of its own for its health and metrics; 0 picks a free one."),

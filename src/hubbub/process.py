@@ -9,6 +9,7 @@ import logging
 import logging.handlers
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Coroutine, MutableMapping
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 import structlog
 
 from hubbub.config import Settings
-from hubbub.core.errors import Unavailable
+from hubbub.core.errors import BadRequest, Unavailable
 from hubbub.core.nouns import stamp
 
 T = TypeVar("T")
@@ -28,6 +29,9 @@ log = structlog.get_logger("hubbub.process")
 
 logged: dict[str, int] = {"warning": 0, "error": 0}
 """How many entries this process has logged, by level; counted once its log is set up."""
+
+BACKLOG = 4096
+"""Connections that may wait to be let in."""
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -69,6 +73,29 @@ def _cut(loop: asyncio.AbstractEventLoop, lifeline_fd: int, told: asyncio.Event)
     if not os.read(lifeline_fd, 64):
         loop.remove_reader(lifeline_fd)
         told.set()
+
+
+def listening(host: str, port: int, setting: str) -> socket.socket:
+    """A bound socket. Raises BadRequest with the sentence to show: which port is in use, how to choose another."""
+    flag = "--" + setting.replace("_", "-")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as failure:
+        raise BadRequest(f"The host {host!r} is not an address of this machine: {failure.strerror}.") from None
+    sock = socket.socket(family, kind, protocol)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError as failure:
+        sock.close()
+        why = "in use by another program" if failure.errno == errno.EADDRINUSE else (failure.strerror or "refused")
+        raise BadRequest(
+            f"Port {port} on {host} is {why}. Choose another with {flag} (0 picks a free one) or "
+            f"HUBBUB_{setting.upper()}."
+        ) from None
+    sock.setblocking(False)
+    return sock
 
 
 def prepare_home(home: Path) -> None:

@@ -22,6 +22,7 @@ from hubbub import config, doctor
 from hubbub.doctor import Finding, Level, machine
 from support.command import hubbub
 from support.process import ROOT, missing
+from support.redis import redis_server
 from support.server import serving, settings
 
 SAMPLE = "your-256-bit-secret-change-me-please"
@@ -477,3 +478,22 @@ async def test_what_it_says_is_a_line_each_and_its_exit_code_is_whether_there_is
     assert json_code == 1
     assert document["ok"] is False
     assert document["findings"][0] == {"level": "unsafe", "about": "key", "sentence": lines[0][8:]}
+
+
+async def test_a_redis_that_cannot_be_used_or_is_overheard(home: Path) -> None:
+    async with redis_server(password="right") as redis:
+        well = [one.sentence for one in examine(home, redis_url=redis.url) if one.about == "redis"]
+        wrong = redis.url.replace("right", "wrong")
+        refused = one_complaint(home, "wrong", "redis", redis_url=wrong)
+    away = one_complaint(home, "wrong", "redis", redis_url=redis.url)
+    far = complaints(home, redis_url="redis://:right@redis.invalid:6379/0")
+    nobody = one_complaint(home, "wrong", "redis", worker=False)
+    nonsense = one_complaint(home, "wrong", "redis", redis_url="http://:right@there")
+
+    assert well == [f"Redis at 127.0.0.1:{redis.port} answers."]
+    assert refused.endswith("it refuses the password.")
+    assert away.endswith("it cannot be reached.")
+    assert [(level, about) for level, about, _ in far] == [("unsafe", "redis"), ("wrong", "redis")]
+    assert "HUBBUB_WORKER is off" in nobody
+    assert "REDIS_URL is not an address" in nonsense
+    assert not [said for said in (*well, refused, away, nonsense, *(s for _, _, s in far)) if "right" in said]

@@ -30,6 +30,11 @@ from hubbub.apps import thermometer
 from hubbub.client import Client
 from hubbub.core import frames
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from support.redis import redis_server
+from support.workers import working
+
 from .pages import ROOT, plain, read, spans, tables
 from .test_settings_page import commands
 
@@ -765,6 +770,27 @@ async def a_run_has_an_id(house: House) -> None:
     ann = house.name()
     run = (await house.post("/api/threads/lobby/runs", {"assistant": "openai"}, user=ann)).json()
     assert (await house.get(f"/api/runs/{run['id']}", user=ann)).json()["id"] == run["id"]
+
+
+@tries("tasks in Redis", "the worker script")
+async def tasks_are_queued_in_redis_and_written_elsewhere(house: House) -> None:
+    async with redis_server() as redis:
+        environ = {"REDIS_URL": redis.url, "REDIS_TASKS_QUEUE_NAME": "tasks"}
+        async with working(redis.url, "tasks", house.tmp / "worker.log"):
+            given = {"home": house.tmp / "queued", "port": 0, "tcp_port": 0, "worker": False, "demo_word_s": 0.002}
+            async with App(config.load(given, environ, NOWHERE)) as app:
+                where = f"http://127.0.0.1:{app.http_port}/api"
+                run = (
+                    await house.http.post(f"{where}/threads/lobby/runs?user=ann", json={"assistant": "openai"})
+                ).json()
+                async with asyncio.timeout(PATIENCE_S):
+                    while True:
+                        now = (await house.http.get(f"{where}/runs/{run['id']}?user=ann")).json()
+                        if now["state"] == "completed":
+                            break
+                        await asyncio.sleep(0.01)
+        async with redis.client() as client:
+            assert all([key.startswith(b"{tasks}:") async for key in client.scan_iter()])
 
 
 @tries("leaving a task alone")

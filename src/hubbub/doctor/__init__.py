@@ -27,6 +27,7 @@ CHECKS: tuple[Check, ...] = (
     network.strangers,
     network.certificate,
     network.ports,
+    network.redis,
     data.database,
     data.accounts,
     machine.disk,

@@ -119,6 +119,34 @@ def _is_name(host: str) -> bool:
     return False
 
 
+# Redis
+
+
+def redis(settings: Settings) -> Iterator[Finding]:
+    """Can Redis be used, and by nobody who listens on the way?"""
+    if not settings.redis_url:
+        if not settings.worker:
+            yield wrong("redis", "Nobody writes answers: HUBBUB_WORKER is off, and there is no REDIS_URL.")
+        return
+    from hubbub.buses.redis_pipe import Address
+
+    try:
+        address = Address(settings.redis_url)
+    except BadRequest as refused:
+        yield wrong("redis", refused.detail)
+        return
+    if address.in_the_clear:
+        yield unsafe(
+            "redis",
+            f"Questions and answers travel to Redis at {address} in the clear; rediss:// in REDIS_URL encrypts.",
+        )
+    trouble = address.trouble()
+    if trouble:
+        yield wrong("redis", f"Redis at {address} cannot be used: {trouble}.")
+    else:
+        yield fine("redis", f"Redis at {address} answers.")
+
+
 # Ports
 
 
