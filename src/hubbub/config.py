@@ -300,7 +300,7 @@ SETTINGS: tuple[Setting, ...] = (
         "wait_batch_ms",
         None,
         _positive,
-        "Milliseconds the oldest waiting answer waits for others to be written with; a twentieth of what a batch "
+        "Milliseconds the oldest waiting answer waits for others to be written with; a tenth of what a batch "
         "takes, at most 25, when unset.",
         ("WAIT_BATCH_MS",),
     ),

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
+import pytest
+
 from hubbub.buses.local import LocalBus
+from hubbub.core.frames import RunDelta
 from hubbub.core.nouns import Prompt, RunState, Task
 from hubbub.core.ports import EngineFailure, Piece, Progress, Usage
 from hubbub.hub.worker import Worker
@@ -23,6 +26,7 @@ class Script:
         self._ends = ends
         self.calls: list[int] = []
         self.closed = 0
+        self.gone = asyncio.Event()
 
     async def answer(self, prompts: Sequence[Prompt]) -> AsyncIterator[tuple[int, Piece]]:
         self.calls.append(len(prompts))
@@ -34,6 +38,7 @@ class Script:
                 await asyncio.Event().wait()
         finally:
             self.closed += 1
+            self.gone.set()
 
 
 async def ended(engine: Script, runs: int) -> dict[str, Progress]:
@@ -85,3 +90,43 @@ async def test_the_end_of_the_engine_is_the_end_of_every_answer() -> None:
     found = await ended(Script((0, "one"), (1, "two"), ends=True), 2)
 
     assert states(found) == [(RunState.COMPLETED, "one", None), (RunState.COMPLETED, "two", None)]
+
+
+async def test_a_silent_engine_is_stopped_once_nobody_wants_what_it_would_write() -> None:
+    bus, engine = LocalBus(), Script((0, "one "))
+    for n in range(2):
+        prompt = Prompt(run=f"r{n}", assistant="openai", turns=())
+        await bus.put(Task(run=f"r{n}", thread="t", assistant="openai", attempt=1, prompt=prompt))
+    begun = asyncio.Event()
+    bus.listen(lambda event: begun.set() if isinstance(event.frame, RunDelta) else None, lambda run: None)
+    working = asyncio.create_task(Worker(bus, engine).work())
+    async with asyncio.timeout(5):
+        await begun.wait()
+        bus.cancel("r0")
+        await asyncio.sleep(0.25)  # the other one is still wanted
+        assert engine.closed == 0
+        bus.cancel("r1")
+        await engine.gone.wait()
+    working.cancel()
+    await asyncio.wait([working])
+
+
+async def test_an_engine_s_own_timeout_is_a_failure_and_not_taken_for_a_stop() -> None:
+    class Hasty(Script):
+        async def answer(self, prompts: Sequence[Prompt]) -> AsyncIterator[tuple[int, Piece]]:
+            yield 0, "one "
+            raise TimeoutError
+
+    found = await ended(Hasty(), 1)
+
+    assert states(found) == [(RunState.FAILED, "one ", "The model failed unexpectedly; it was logged.")]
+
+
+@pytest.mark.parametrize(("took_s", "window_s"), [(0.1, 0.01), (0.24, 0.024), (10.0, 0.025)])
+async def test_the_window_is_a_tenth_of_what_a_batch_takes_and_at_most_25_ms(took_s: float, window_s: float) -> None:
+    worker = Worker(LocalBus(), Script())
+    assert worker.window_s == 0.025
+    worker._batch_s = took_s
+
+    assert worker.window_s == pytest.approx(window_s)
+    assert Worker(LocalBus(), Script(), window_s=2.0).window_s == 2.0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncIterator
 from typing import Any
 
 import structlog
@@ -22,11 +23,14 @@ log = structlog.get_logger("hubbub.worker")
 WINDOW_S = 0.025
 """How long the oldest task waits for batch-mates at most, when nobody says so."""
 
-AGAIN_S = 0.1
-
-WINDOW_SHARE = 0.05
+WINDOW_SHARE = 0.1
 """So much of what a batch takes to be written, at most. For tasks that come independently any waiting is a loss; those
-that come together, as when one message asks several assistants, come within milliseconds."""
+that come together, as when one message asks several assistants, come within milliseconds. With half of it bursts take
+1.14 times as long as they could at a program that writes four answers in 0.24 s, with this 1.00 times (simulated)."""
+
+AGAIN_S = 0.1
+LOOK_EVERY_S = 0.1
+"""How soon it is noticed that nobody wants what an engine is silent about."""
 
 
 class Worker:
@@ -35,7 +39,7 @@ class Worker:
     Args:
         name: the engine's, in the tasks it is to write.
         batch: tasks written together, at most as many as the engine takes.
-        window_s: how long the oldest task waits for others; None: a twentieth of a batch's time, at most 25 ms.
+        window_s: how long the oldest task waits for others; None: a tenth of a batch's time, at most 25 ms.
         meter: where it is counted.
     """
 
@@ -110,15 +114,16 @@ class Worker:
             for answer in answers:
                 self._shout(answer.lease, RunStarted, {})
             pieces = self._engine.answer([lease.task.prompt for lease in leases])
-            async for index, piece in pieces:
-                if isinstance(piece, EngineFailure):
-                    await self._end(answers[index], RunState.FAILED, str(piece))
-                elif isinstance(piece, Usage):
-                    answers[index].usage = piece
-                else:
-                    await self._write(answers[index], piece)
-                if all(answer.over for answer in answers):
-                    break
+            async with self._while_wanted(answers):
+                async for index, piece in pieces:
+                    if isinstance(piece, EngineFailure):
+                        await self._end(answers[index], RunState.FAILED, str(piece))
+                    elif isinstance(piece, Usage):
+                        answers[index].usage = piece
+                    else:
+                        await self._write(answers[index], piece)
+                    if all(answer.over for answer in answers):
+                        break
         except EngineFailure as failure:
             state, error = RunState.FAILED, str(failure)
         except Exception:
@@ -136,6 +141,39 @@ class Worker:
         for answer in answers:
             await self._end(answer, state, error)
 
+    def _is_wanted(self, answer: _Answer) -> bool:
+        """False once it is over, also because it was cancelled or taken over."""
+        if not answer.over and not self._bus.wanted(answer.lease):
+            answer.over = True
+            self._note_answer(answer, RunState.CANCELLED)
+        return not answer.over
+
+    @contextlib.asynccontextmanager
+    async def _while_wanted(self, answers: list[_Answer]) -> AsyncIterator[None]:
+        """Leave what is inside when nobody wants any of these answers: an engine that is silent brings no piece by
+        which that would be noticed."""
+        loop = asyncio.get_running_loop()
+        looking: asyncio.TimerHandle | None = None
+        try:
+            async with asyncio.timeout(None) as patience:
+
+                def look() -> None:
+                    nonlocal looking
+                    wanted = [self._is_wanted(answer) for answer in answers]  # of each, as it is noted
+                    if any(wanted):
+                        looking = loop.call_later(LOOK_EVERY_S, look)
+                    else:
+                        patience.reschedule(loop.time())
+
+                looking = loop.call_later(LOOK_EVERY_S, look)
+                yield
+        except TimeoutError:
+            if not patience.expired():
+                raise
+        finally:
+            if looking is not None:
+                looking.cancel()
+
     async def _end(
         self, answer: _Answer, state: RunState, error: str | None = None, *, truncated: bool = False
     ) -> None:
@@ -148,9 +186,7 @@ class Worker:
     async def _write(self, answer: _Answer, piece: str) -> None:
         if answer.over:
             return
-        if not self._bus.wanted(answer.lease):  # cancelled, or taken over
-            answer.over = True
-            self._note_answer(answer, RunState.CANCELLED)
+        if not self._is_wanted(answer):
             return
         room = MAX_ANSWER_BYTES - answer.bytes
         encoded = piece.encode()
