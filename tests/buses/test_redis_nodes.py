@@ -196,7 +196,7 @@ async def test_a_worker_is_told_when_its_answer_is_cancelled_or_forgotten_elsewh
 
 async def test_whoever_fell_silent_has_lost_its_answer_and_can_change_nothing(nodes: Nodes) -> None:
     api = await nodes.node(compare_s=0.02)
-    silent, other = await nodes.node(lease_s=0.05, hears=False), await nodes.node(hears=False)
+    silent, other = await nodes.node(lease_s=0.5, hears=False), await nodes.node(hears=False)
     await api.put(task())
     old = await taken(silent)
     silent.publish(piece(old, 0, "It ra"))
@@ -221,7 +221,7 @@ async def test_whoever_fell_silent_has_lost_its_answer_and_can_change_nothing(no
 
 async def test_a_lost_answer_is_noticed_by_whoever_takes_next(nodes: Nodes) -> None:
     api = await nodes.node(compare_s=60.0)
-    silent, other = await nodes.node(lease_s=0.05, hears=False), await nodes.node(hears=False)
+    silent, other = await nodes.node(lease_s=0.5, hears=False), await nodes.node(hears=False)
     await api.put(task())
     await taken(silent)
     await went_silent(silent)
@@ -234,12 +234,12 @@ async def test_a_lost_answer_is_noticed_by_whoever_takes_next(nodes: Nodes) -> N
 
 
 async def test_nobody_loses_what_is_renewed_though_nothing_is_written(nodes: Nodes) -> None:
-    api, worker = await nodes.node(compare_s=0.02), await nodes.node(lease_s=0.1, hears=False)
+    api, worker = await nodes.node(compare_s=0.02), await nodes.node(lease_s=0.6, hears=False)
     for run in "abcd":
         await api.put(task(run))
     async with asyncio.timeout(5):
         leases = await worker.take("demo", 4, 0.0)
-    await asyncio.sleep(0.4)
+    await asyncio.sleep(0.9)
 
     assert len(leases) == 4
     assert all(worker.wanted(lease) for lease in leases)

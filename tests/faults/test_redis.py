@@ -24,7 +24,7 @@ from support.server import House, fresh, serving, settings
 
 WORDS = 100
 SAID = "word " * WORDS
-LEASE_S = 0.6
+LEASE_S = 1.0
 
 
 class Writer:

@@ -58,7 +58,7 @@ async def made(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Works]
     environ = {"HUBBUB_ENGINE": "script"}
     async with redis_server() as redis:
         workers = [WorkerProcess(redis.url, name, home / f"worker{n}.log", environ) for n in range(2)]
-        flags = {"redis_url": redis.url, "redis_tasks_queue_name": name, "worker": False, "lease_s": 0.6}
+        flags = {"redis_url": redis.url, "redis_tasks_queue_name": name, "worker": False, "lease_s": 1.0}
         try:
             async with serving(home / "home", engine="script", **flags) as house:
                 yield Works(house, redis, workers)
@@ -184,7 +184,7 @@ async def test_a_question_that_kills_its_worker_fails_alone_in_the_end(tmp_path:
         "HUBBUB_SCRIPT": f"{sys.executable} {script}",
         "HUBBUB_WAIT_BATCH_MS": "500",
     }
-    flags = {"redis_tasks_queue_name": name, "worker": False, "lease_s": 0.6, "engine": "script"}
+    flags = {"redis_tasks_queue_name": name, "worker": False, "lease_s": 1.0, "engine": "script"}
     async with redis_server() as redis, serving(tmp_path / "home", redis_url=redis.url, **flags) as house:
         audiences = [await ask(house, fresh("alice"), text) for text in ("one", "two", "poison", "three")]
         async with working(redis.url, name, tmp_path / "worker.log", environ) as worker:
@@ -223,7 +223,7 @@ async def scripted(request: pytest.FixtureRequest, tmp_path_factory: pytest.Temp
         return
     name = new_id()
     async with redis_server() as redis, working(redis.url, name, home / "log", {"HUBBUB_ENGINE": "script"}):
-        flags = {"redis_url": redis.url, "redis_tasks_queue_name": name, "worker": False, "lease_s": 0.6}
+        flags = {"redis_url": redis.url, "redis_tasks_queue_name": name, "worker": False, "lease_s": 1.0}
         async with serving(home / "home", engine="script", **flags) as house:
             yield house
 

@@ -21,7 +21,7 @@ class WorkerProcess:
     """One that takes from the queue `name` at that Redis."""
 
     def __init__(self, url: str, name: str, log: Path, environ: dict[str, str] | None = None, *more: str) -> None:
-        self._environ = {"REDIS_URL": url, "REDIS_TASKS_QUEUE_NAME": name, "HUBBUB_LEASE_S": "0.6", **(environ or {})}
+        self._environ = {"REDIS_URL": url, "REDIS_TASKS_QUEUE_NAME": name, "HUBBUB_LEASE_S": "1", **(environ or {})}
         self._more = more
         self.log = log
         self.port = 0
