@@ -166,7 +166,7 @@ async def test_who_comes_late_is_told_what_was_written_before(nodes: Nodes) -> N
     lease = await taken(worker)
     worker.publish(piece(lease, 0, "It ra"))
     await until(lambda: api.so_far("r"))
-    late = await nodes.node()
+    late = await nodes.node(compare_s=60.0)
     worker.publish(piece(lease, 5, "ined"))
     await until(lambda: late.so_far("r") and late.so_far("r").text == "It rained")
 
