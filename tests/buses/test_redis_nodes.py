@@ -144,6 +144,25 @@ async def test_many_pieces_go_out_together(nodes: Nodes, monkeypatch: pytest.Mon
     assert sent.count("EMIT") < 60
 
 
+async def test_pieces_that_come_one_by_one_go_out_a_hundred_times_a_second_at_most(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api, worker = await nodes.node(), await nodes.node(hears=False)
+    sent: list[str] = []
+    push = worker._pipe.push
+    monkeypatch.setattr(worker._pipe, "push", lambda command: (sent.append(command.script), push(command)))
+    await api.put(task())
+    lease = await taken(worker)
+    now = asyncio.get_running_loop().time
+    began = now()
+    for offset in range(300):
+        worker.publish(piece(lease, offset, "x"))
+        await asyncio.sleep(0.001)
+    took_s = now() - began
+
+    assert sent.count("EMIT") <= took_s / 0.01 + 2
+
+
 async def test_a_long_answer_arrives_in_pieces_a_frame_can_hold(nodes: Nodes) -> None:
     api, worker = await nodes.node(), await nodes.node(hears=False)
     await api.put(task())
