@@ -259,7 +259,9 @@ def _serve_page(app: FastAPI, directory: Path) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
     from hubbub.app import App
 
-    async with App(load(), http=False) as running:
+    settings = load()
+    settings.require_a_writer()
+    async with App(settings, http=False) as running:
         with _told_to_stop(running.hub.dismiss):
             yield {"hub": running.hub, "site": running.site, "meter": running.meter}
 

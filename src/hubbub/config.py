@@ -403,6 +403,11 @@ class Settings:
     def registration_allowed(self) -> bool:
         return self.registration == "on" or (self.registration == "auto" and self.local)
 
+    def require_a_writer(self) -> None:
+        """Raises BadRequest: nobody would write answers."""
+        if not self.worker and not self.redis_url:
+            raise BadRequest("HUBBUB_WORKER=0 takes REDIS_URL: without it no other process can write answers.")
+
     def require_safe(self) -> None:
         """Raises BadRequest: passwords would cross a network in the clear, or half of a pair is missing."""
         if (self.tls_cert is None) != (self.tls_key is None):

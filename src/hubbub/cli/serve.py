@@ -31,7 +31,9 @@ def options(parser: argparse.ArgumentParser) -> None:
 def run(asked: argparse.Namespace) -> None:
     from hubbub import config, process
 
-    process.set_up_logging(config.load(vars(asked)))
+    settings = config.load(vars(asked))
+    settings.require_a_writer()
+    process.set_up_logging(settings)
     from hubbub import upkeep
     from hubbub.app import App
 
