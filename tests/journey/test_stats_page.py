@@ -94,9 +94,7 @@ async def test_it_refreshes_by_itself_and_says_when_the_server_is_gone(house: Ho
     async with house.http(user=fresh("ann")) as http:
         await http.post("/api/threads/lobby/messages", json={"text": "hello"})
     await page.clock.run_for(6000)
-    await page.wait_for_function(
-        "[...document.querySelectorAll('#now div')].some(one => /^Messages\\s*1\\b/.test(one.innerText))"
-    )
+    await page.locator("xpath=//*[@id='now']//dt[.='Messages']/following-sibling::dd[text()='1']").wait_for()
 
     await page.context.set_offline(True)
     await page.clock.run_for(6000)

@@ -21,7 +21,7 @@ from hubbub.doctor.findings import Finding, fine, note, unsafe, wrong
 from hubbub.tls import Certificate, handshake
 
 EXPIRES_SOON_S = 14 * 86_400
-ANSWER_S = 2.0
+ANSWER_S = 5.0
 """How long whoever has a port may take to show what it is."""
 
 EXPIRED, OTHER_NAME = 10, 62
