@@ -59,10 +59,14 @@ class App:
     Args:
         http: False when another ASGI server brings the HTTP port.
         engine: writes the answers; the built-in demo model by default.
+        store: keeps the truth; the settings' by default.
     """
 
-    def __init__(self, settings: Settings, *, http: bool = True, engine: Engine | None = None) -> None:
+    def __init__(
+        self, settings: Settings, *, http: bool = True, engine: Engine | None = None, store: Store | None = None
+    ) -> None:
         self.settings = settings
+        self._given_store = store
         self._http = http
         self._engine = engine
         self._open = contextlib.AsyncExitStack()
@@ -93,7 +97,7 @@ class App:
             self._open.callback(web.close)
         prepare_home(settings.home)
         self.meter = Meter(version=__version__, home=settings.home, logged=logged)
-        store = self._store()
+        store = self._given_store or self._store()
         await store.open()
         self._open.push_async_callback(store.close)
         bus = bus_of(settings)

@@ -74,7 +74,7 @@ class BadBus(LocalBus):
         self._chance = chance
         self.badness = badness
 
-    def listen(self, hear: Callable[[Event], None], ended: Callable[[str], None]) -> None:
+    def listen(self, hear: Callable[[Event], None], ended: Callable[[str], None], *others: Any) -> None:
         super().listen(lambda event: self._carry(hear, event), lambda run: self._carry(ended, run))
 
     def _carry(self, to: Callable[[Any], None], what: Any) -> None:

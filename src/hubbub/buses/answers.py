@@ -49,6 +49,11 @@ class Answer:
         self.state, self.error, self.truncated, self.usage, self.model = state, error, truncated, usage, model
         self.lost = False
 
+    def complete(self, text: str) -> None:
+        """That is its text, where it is longer than what was heard of it."""
+        if len(text) > self.length:
+            self._pieces, self.length = [text], len(text)
+
     def cancel(self) -> None:
         """It stays as it is, unless it has ended."""
         if not self.state.ended:

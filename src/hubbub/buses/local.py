@@ -10,6 +10,7 @@ from collections.abc import Callable
 from hubbub.buses.answers import Answer
 from hubbub.core.errors import QueueFull
 from hubbub.core.frames import RunDelta
+from hubbub.core.news import AnyNews
 from hubbub.core.nouns import RunState, Task
 from hubbub.core.ports import Event, Lease, Progress, Usage
 from hubbub.core.turns import Turns
@@ -46,6 +47,8 @@ class LocalBus:
     """See `core.ports.Bus`. Here nothing is ever lost, doubled or reordered, and leases do not end by themselves:
     the only worker lives and dies with this process."""
 
+    alone = True
+
     def __init__(self, max_queue: int = MAX_QUEUE) -> None:
         self._hearers: list[Callable[[Event], None]] = []
         self._enders: list[Callable[[str], None]] = []
@@ -75,7 +78,15 @@ class LocalBus:
             answer = self._answers[delta.run] = Answer(delta.attempt)
         answer.extend(delta)
 
-    def listen(self, hear: Callable[[Event], None], ended: Callable[[str], None]) -> None:
+    def tell(self, news: AnyNews) -> None: ...
+
+    def listen(
+        self,
+        hear: Callable[[Event], None],
+        ended: Callable[[str], None],
+        heed: Callable[[AnyNews], None] | None = None,
+        missed: Callable[[], None] | None = None,
+    ) -> None:
         self._hearers.append(hear)
         self._enders.append(ended)
 
@@ -157,6 +168,9 @@ class LocalBus:
         self._leave(run)
         if answer := self._answers.get(run):
             answer.cancel()
+
+    async def settled(self, run: str) -> Progress | None:
+        return self.so_far(run)
 
     def so_far(self, run: str) -> Progress | None:
         answer = self._answers.get(run)

@@ -25,6 +25,7 @@ from hubbub.buses.redis_pipe import PATIENCE_S, Address, Command, Pipe, Value
 from hubbub.buses.redis_scripts import DAY_MS, KEEP_MS
 from hubbub.core.errors import Problem, QueueFull, Unavailable
 from hubbub.core.frames import RunDelta
+from hubbub.core.news import AnyNews
 from hubbub.core.nouns import RunState, Task
 from hubbub.core.ports import Event, Lease, Progress, Usage
 
@@ -46,6 +47,8 @@ class RedisBus:
         compare_s: every so often, about, open runs are compared with Redis; half a lease, at most 2 s, when unset.
         hears: False for a node that only writes.
     """
+
+    alone = False
 
     def __init__(
         self,
@@ -70,6 +73,8 @@ class RedisBus:
         self._max_queue = max_queue
         self._hearers: list[Callable[[Event], None]] = []
         self._enders: list[Callable[[str], None]] = []
+        self._heeders: list[Callable[[AnyNews], None]] = []
+        self._missers: list[Callable[[], None]] = []
         self._takers: dict[str, set[asyncio.Event]] = {}  # by engine
         self._unwanted: set[asyncio.Future[Any]] = set()  # answers to a TAKE nobody waits for any more
         self._tasks: list[asyncio.Task[None]] = []
@@ -104,9 +109,20 @@ class RedisBus:
 
     # Events
 
-    def listen(self, hear: Callable[[Event], None], ended: Callable[[str], None]) -> None:
+    def listen(
+        self,
+        hear: Callable[[Event], None],
+        ended: Callable[[str], None],
+        heed: Callable[[AnyNews], None] | None = None,
+        missed: Callable[[], None] | None = None,
+    ) -> None:
         self._hearers.append(hear)
         self._enders.append(ended)
+        self._heeders += [heed] if heed else []
+        self._missers += [missed] if missed else []
+
+    def tell(self, news: AnyNews) -> None:
+        self._pipe.say("events", words.encode(words.Told(node=self._node, news=news)))
 
     def publish(self, event: Event) -> None:
         frame = event.frame
@@ -129,6 +145,8 @@ class RedisBus:
 
     def _may_have_missed(self) -> None:
         self._mirror.compare_now.set()
+        for missed in self._missers:
+            missed()
         for engine in self._takers:
             self._ring(engine)
 
@@ -142,6 +160,9 @@ class RedisBus:
             self._ring(word.engine)
         elif word.node == self._node:
             return
+        elif isinstance(word, words.Told):
+            for heed in self._heeders:
+                heed(word.news)
         elif isinstance(word, words.Said):
             self._mirror.heard(Event(word.thread, word.frame))
         elif isinstance(word, words.Ended):
@@ -278,6 +299,14 @@ class RedisBus:
             self._mirror.drop(run)
         elif answer := self._mirror.answers.get(run):
             answer.cancel()
+
+    async def settled(self, run: str) -> Progress | None:
+        with contextlib.suppress(Problem, ValueError, TypeError):
+            attempt, _, _, _, text = await self._ask("READ", run)  # said after the cancelling, so answered after it
+            answer = self._mirror.answers.get(run)
+            if answer is not None and answer.attempt == attempt and answer.state is RunState.CANCELLED:
+                answer.complete(text.decode())
+        return self.so_far(run)
 
     def so_far(self, run: str) -> Progress | None:
         answer = self._mirror.answers.get(run)

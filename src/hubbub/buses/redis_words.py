@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from hubbub.core import frames
+from hubbub.core.news import AnyNews
 from hubbub.core.nouns import RunState, Task
 from hubbub.core.ports import Usage
 
@@ -24,6 +25,12 @@ class Said(Word, frozen=True, kw_only=True, tag="event"):
 
     thread: str
     frame: functools.reduce(operator.or_, frames.SERVER_FRAMES)  # type: ignore[valid-type]
+
+
+class Told(Word, frozen=True, kw_only=True, tag="news"):
+    """What nodes tell each other."""
+
+    news: AnyNews
 
 
 class Ended(Word, frozen=True, kw_only=True, tag="ended"):
@@ -60,7 +67,7 @@ class Bell(Word, frozen=True, kw_only=True, tag="bell"):
 
 
 _encode = msgspec.json.Encoder().encode
-_word = msgspec.json.Decoder(Said | Ended | Lost | Stop | Bell)
+_word = msgspec.json.Decoder(Said | Told | Ended | Lost | Stop | Bell)
 _task = msgspec.json.Decoder(Task)
 _ended = msgspec.json.Decoder(Ended)
 

@@ -13,6 +13,7 @@ from typing import Protocol
 import msgspec
 
 from hubbub.core.frames import Frame
+from hubbub.core.news import AnyNews
 from hubbub.core.nouns import (
     Account,
     Assistant,
@@ -263,7 +264,10 @@ class Accounts(Protocol):
 
 
 class Bus(Protocol):
-    """Shouts events and queues tasks. Events are hints: they may be lost, doubled and reordered."""
+    """Shouts events and queues tasks. Events are hints: they may be lost, doubled and reordered; so are news."""
+
+    alone: bool
+    """Is there no other node?"""
 
     async def open(self) -> None:
         """Begin. What it stands on may be away and come later. Raises BadRequest: its address cannot be one."""
@@ -278,9 +282,19 @@ class Bus(Protocol):
     def publish(self, event: Event) -> None:
         """Shout to every node, this one included. Never waits. A RunDelta also extends what `so_far` tells."""
 
-    def listen(self, hear: Callable[[Event], None], ended: Callable[[str], None]) -> None:
-        """Call `hear` for every event, and `ended` with the id of a run when its answer is finished, or its writer
-        lost. Both are called from the event loop and must not block; both are hints."""
+    def tell(self, news: AnyNews) -> None:
+        """Tell the other nodes. Never waits."""
+
+    def listen(
+        self,
+        hear: Callable[[Event], None],
+        ended: Callable[[str], None],
+        heed: Callable[[AnyNews], None] | None = None,
+        missed: Callable[[], None] | None = None,
+    ) -> None:
+        """Call `hear` for every event, `ended` with the id of a run when its answer is finished or its writer lost,
+        `heed` for what another node told, and `missed` when some of all that may have got lost. They are called from
+        the event loop and must not block."""
 
     async def put(self, task: Task) -> int:
         """Queue a task for its engine, at least once; the same attempt at the same run counts once. Its place in the
@@ -318,6 +332,10 @@ class Bus(Protocol):
     def cancel(self, run: str) -> None:
         """Stop an answer where it is: it leaves the queue, no worker goes on with it, and `so_far` tells it as
         CANCELLED unless it had ended before."""
+
+    async def settled(self, run: str) -> Progress | None:
+        """`so_far`, after `cancel`, with whatever was written elsewhere before that came there; soon, and without it
+        when it cannot be had."""
 
     def so_far(self, run: str) -> Progress | None:
         """What has been written of an answer; None when nobody has heard of it."""

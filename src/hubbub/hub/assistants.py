@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from hubbub.core import names
+from hubbub.core import names, news
 from hubbub.core.errors import BadRequest, NameTaken, NotFound
 from hubbub.core.lines import clean_output
 from hubbub.core.nouns import Assistant, Kind
@@ -50,15 +50,39 @@ class Assistants:
         self._hub = hub
         self.by_name = {assistant.name: assistant for assistant in given}
         self.unlisted = {assistant.name: assistant for assistant in unlisted}
-        self._given = frozenset(self.by_name)
+        self._given = dict(self.by_name)
+        self._changes = 0
         self.engines = engines
         self.engine = engine
 
     async def learn(self) -> None:
         """Read what is kept. One that came with the server, and does not any more, does not answer."""
-        for assistant in await self._hub.store.assistants.all():
-            if assistant.owner or assistant.name in self._given:
-                self.by_name[assistant.name] = assistant
+        changes = -1
+        while changes != self._changes:  # what was changed here meanwhile may not be in what was read
+            changes = self._changes
+            kept = await self._hub.store.assistants.all()
+        now = dict(self._given) | {one.name: one for one in kept if one.owner or one.name in self._given}
+        for name in self.by_name.keys() - now.keys():
+            self._forget(name)
+        for assistant in now.values():
+            self._keep(assistant)
+
+    def _keep(self, assistant: Assistant) -> None:
+        self._changes += 1
+        self.by_name[assistant.name] = assistant
+        member = self._hub.people.known(assistant.name)
+        for room in self._hub.rooms.values() if member else ():
+            if member is not None and member.name in room.members:
+                room.assistants[member.name] = member
+
+    def _forget(self, name: str) -> None:
+        self._changes += 1
+        self.by_name.pop(name, None)
+        for room in self._hub.rooms.values():
+            room.assistants.pop(name, None)
+
+    def _tell(self) -> None:
+        self._hub.others.tell(news.Assistants(node=self._hub.others.node))
 
     def is_one(self, name: str) -> bool:
         """Is this the name of an assistant, in any spelling?"""
@@ -103,11 +127,10 @@ class Assistants:
         hub.gate.require_free(assistant.name)
         assistant = replace(assistant, name=known.name if known else assistant.name)
         await hub.store.assistants.add(assistant)
-        self.by_name[assistant.name] = assistant
-        member = await hub.arrive(assistant.name, Kind.ASSISTANT)
-        for room in hub.rooms.values():
-            if member.name in room.members:  # from an earlier life
-                room.assistants[member.name] = member
+        self._keep(assistant)
+        await hub.arrive(assistant.name, Kind.ASSISTANT)
+        self._keep(assistant)  # in rooms it is in from an earlier life, too
+        self._tell()
         hub.gate.audit("assistant_made", assistant=assistant.name, by=caller.name)
         return self._view(assistant, caller)
 
@@ -123,7 +146,8 @@ class Assistants:
             if assistant.name not in self._given:
                 raise
             await store.add(changed)  # what came with the server is kept from its first change on
-        self.by_name[changed.name] = changed
+        self._keep(changed)
+        self._tell()
         self._hub.gate.audit("assistant_changed", assistant=changed.name, by=caller.name)
         return self._view(changed, caller)
 
@@ -135,9 +159,8 @@ class Assistants:
             raise BadRequest(f"'{assistant.name}' comes with the server; its settings turn it off.")
         await self._hub.store.assistants.delete(assistant.name)
         await self._hub.runs.stop_all(assistant.name)
-        self.by_name.pop(assistant.name, None)
-        for room in self._hub.rooms.values():
-            room.assistants.pop(assistant.name, None)
+        self._forget(assistant.name)
+        self._tell()
         self._hub.gate.audit("assistant_deleted", assistant=assistant.name, by=caller.name)
 
     def _view(self, assistant: Assistant, caller: Caller) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from hubbub.core import frames, names
+from hubbub.core import frames, names, news
 from hubbub.core.errors import KeyConflict, NotFound, Problem
 from hubbub.core.feed import Feed
 from hubbub.core.forms import Shout, SseForm
@@ -32,6 +32,7 @@ from hubbub.hub.following import Followers
 from hubbub.hub.gate import Audit, Gate
 from hubbub.hub.gauges import gauges
 from hubbub.hub.meter import Meter
+from hubbub.hub.others import Others
 from hubbub.hub.people import People
 from hubbub.hub.room import Room, bounded
 from hubbub.hub.runs import Runs
@@ -122,7 +123,8 @@ class Hub:
         self.asking: Asking = Asking(self)
         self.runs: Runs = Runs(self)
         self.meter.expect(self.assistants.engines)
-        self.people = People(self.limits, self.assistants.by_name, self.counts)
+        self.others = Others(self)
+        self.people = People(self.limits, self.assistants.by_name, self.counts, self.others)
         self._private: dict[tuple[str, str], Room] = {}  # open private rooms, by (one key, other key)
         self.sessions: set[Session] = set()
         self.waiting_for_hello: dict[Session, float] = {}  # until when, in monotonic seconds
@@ -144,10 +146,11 @@ class Hub:
     async def start(self) -> None:
         """Read what must be known at once, take up the runs that were interrupted, begin to sweep."""
         await self.learn()
-        self.bus.listen(self._hear, self.runs.noticed_end)
+        self.bus.listen(self._hear, self.runs.noticed_end, self.others.heed, self.others.missed)
         await self.runs.start()
         await self.asking.start()
         self.spawn(sweep(self), standing=True)
+        self.spawn(self.others.live(), standing=True)
         self.spawn(self.gate.watch(), standing=True)
         self.spawn(self.meter.watch(), standing=True)
 
@@ -184,6 +187,7 @@ class Hub:
         self.followers.wake_all()
         for session in [*self.sessions, *self.waiting_for_hello]:
             session.end("shutdown", "The server is restarting.", retry_after=1)
+        self.others.stop()
         await self.asking.stop()
         brief = self._tasks - self._standing
         if brief:
@@ -256,6 +260,7 @@ class Hub:
             return known
         wanted = Member(name=names.normalise(name), kind=kind, arrived=True)
         member = self.people.remember(await self.store.add_member(wanted, [(LOBBY, None)]))
+        self.others.tell(news.Known(node=self.others.node, member=member))
         lobby = self.rooms.get(LOBBY)
         if lobby is not None and member.name not in lobby.members:
             self.entered(lobby, member.name)
@@ -310,8 +315,8 @@ class Hub:
             self.listen(session, room, at)
             views.append(room.view(seen))
         views = bounded(views)
-        if self.people.announce(name):
-            self._presence(name, True)
+        if self.people.announce(name) and name not in self.others.online:
+            self.presence(name, True)
         return views
 
     def listen(self, session: Session, room: Room, at: int) -> None:
@@ -333,10 +338,11 @@ class Hub:
         for room in session.rooms.values():
             room.step_out(session)
         session.rooms = {}
-        if self.people.release(session):
-            self._presence(session.name, False)
+        if self.people.release(session) and session.name not in self.others.online:
+            self.presence(session.name, False)
 
-    def _presence(self, name: str, online: bool) -> None:
+    def presence(self, name: str, online: bool) -> None:
+        """Somebody has come, or is connected no more, here and elsewhere."""
         told: dict[Session, None] = {}
         for room in self._places.get(name, ()):
             if online:
@@ -473,7 +479,16 @@ class Hub:
         room = await self.room(made.id)
         for membership in memberships:
             self.entered(room, membership.member, 0, membership.role)
+        self.others.entered(room, members)
         return room
+
+    def thread_gone(self, room: Room) -> None:
+        """It was deleted, with everything in it."""
+        for session in [session for session in room.sessions() if session.ready]:
+            session.tell([Shout(frames.Reset(thread=room.id, reason="The thread was deleted."))])
+        for member in list(room.members):
+            self.departed(room, member)
+        self.close_room(room)
 
     def close_room(self, room: Room) -> None:
         for name in room.members:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol
@@ -48,14 +48,28 @@ class Assistants(Container[str], Iterable[str], Protocol):
     """Names that are always here."""
 
 
+class Elsewhere(Protocol):
+    """Who is connected to other nodes."""
+
+    @property
+    def online(self) -> Mapping[str, int]: ...
+
+    @property
+    def holders(self) -> Mapping[str, int]: ...
+
+    def connected(self, name: str, held: bool | None) -> None:
+        """Tell them that somebody is connected here, holding the name or not; None: no more."""
+
+
 class People:
     """Nothing here waits, and nothing is told to anyone: that is for the hub."""
 
-    def __init__(self, rates: Rates, assistants: Assistants, counts: Counts) -> None:
+    def __init__(self, rates: Rates, assistants: Assistants, counts: Counts, others: Elsewhere) -> None:
         self.members: dict[str, Member] = {}  # by key, oldest first
         self._shapes: dict[str, str] = {}  # what a name looks like -> whose it is
         self._rates = rates
         self._counts = counts
+        self._others = others
         self._assistants = assistants
         self._here: dict[str, _Here] = {}
         self._paces: dict[str, Pace] = {}  # of whoever sent something lately
@@ -111,11 +125,12 @@ class People:
             raise RateLimited(f"'{name}' has {most} connections already; close one first.", retry_after=1)
         here.sessions[session] = None
         here.claims += session.claims
+        self._others.connected(name, here.claims > 0)
 
     def claimed(self, name: str) -> bool:
         """Does somebody hold the name?"""
         here = self._here.get(name)
-        return here is not None and here.claims > 0
+        return (here is not None and here.claims > 0) or name in self._others.holders
 
     def announce(self, name: str) -> bool:
         """Are the others to be told that they are here? Once, until they are gone."""
@@ -133,15 +148,22 @@ class People:
         del here.sessions[session]
         here.claims -= session.claims
         if here.sessions:
+            self._others.connected(session.name, here.claims > 0)
             return False
         del self._here[session.name]
+        self._others.connected(session.name, None)
         return here.announced
 
     def online(self, name: str) -> bool:
-        return name in self._here or name in self._assistants
+        return name in self._here or name in self._others.online or name in self._assistants
+
+    def connected(self, name: str) -> bool:
+        """To this node?"""
+        return name in self._here
 
     def everyone_online(self) -> list[str]:
-        return [*self._here, *self._assistants]
+        elsewhere = (name for name in self._others.online if name not in self._here)
+        return [*self._here, *elsewhere, *self._assistants]
 
     def sessions_of(self, name: str) -> list[Session]:
         here = self._here.get(name)

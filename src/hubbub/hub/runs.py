@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -45,7 +45,7 @@ class Runs:
         self._open: dict[str, Run] = {}
         self._begun: dict[str, float] = {}  # when they were first queued here
         self._ending: set[str] = set()
-        self._held: defaultdict[str, deque[Run]] = defaultdict(deque)  # by thread: those whose turn has not come
+        self._held: dict[str, int] = {}  # runs whose turn in their thread has not come, and the places they were told
         self._unstored: dict[str, Progress] = {}  # ends that could not be stored yet
         self._stray: set[str] = set()  # runs that are open in the store and nowhere else
         self._compared_at = time.monotonic()
@@ -86,21 +86,15 @@ class Runs:
         )
         return None if run is None else (run, await self._queue(run))
 
-    async def _queue(self, run: Run, *, its_turn: bool = False) -> int:
+    async def _queue(self, run: Run) -> int:
         """Have it written, once its turn has come. Its place in the queue; 0: it was answered at once."""
         hub = self._hub
         assistant = hub.assistants.that_writes(run.assistant)
         assert assistant is not None
-        before = [other for other in self._open.values() if other.thread == run.thread and other.id != run.id]
-        held = self._held.get(run.thread, ())
         self._open[run.id] = run
-        # Those who wait themselves go on when somebody else's answer ends; one that begins again may be that.
-        if assistant.in_turn and not its_turn and any(other not in held for other in before):
-            self._held[run.thread].append(run)
-            telling.held(hub, run)
-            hub.publish(run.thread, frames.RunQueued(**_common(run), position=len(before) + 1))
-            return len(before) + 1
         try:
+            if assistant.in_turn and (before := _before(run, await hub.store.open_runs())):
+                return self._hold(run, before + 1)
             newest = run.trigger + 1 if run.trigger and not assistant.in_turn else None
             page = await hub.store.read_before(run.thread, newest, hub.limits.history_turns, PROMPT_BYTES)
             chosen = await hub.store.assistants.personality(run.thread, run.assistant)
@@ -246,21 +240,31 @@ class Runs:
         elif kept is not None and kept.state.ended:  # stored by a try whose outcome was unknown
             hub.publish(run.thread, end_frame(kept))
         hub.bus.forget(run.id)
-        self._next_turn(run)
+        self._next_turn(run.thread)
 
-    def _next_turn(self, over: Run) -> None:
-        """Whoever waited for the answers before theirs is next."""
-        held = self._held.get(over.thread)
-        if held is None:
-            return
-        with contextlib.suppress(ValueError):  # it was stopped while it waited
-            held.remove(over)
-        waiting = set(held)
-        if held and not any(run.thread == over.thread and run not in waiting for run in self._open.values()):
-            following = held.popleft()
-            self._hub.spawn(self._queue(following, its_turn=True))
-        if not held:
-            del self._held[over.thread]
+    def _hold(self, run: Run, place: int) -> int:
+        """It waits for the answers before it in its thread."""
+        if self._held.get(run.id) != place:
+            telling.held(self._hub, run)
+            self._hub.publish(run.thread, frames.RunQueued(**_common(run), position=place))
+        self._held[run.id] = place
+        return place
+
+    def _next_turn(self, thread: str | None = None) -> None:
+        """Look whether those who wait for the answers before theirs, in that thread or in any, are next."""
+        for id in list(self._held):
+            run = self._open.get(id)
+            if run is None:  # it was stopped
+                del self._held[id]
+            elif thread in (None, run.thread):
+                self._hub.spawn(self._look_at_turn(run))
+
+    async def _look_at_turn(self, run: Run) -> None:
+        before = _before(run, await self._hub.store.open_runs())
+        if before and run.id in self._held:
+            self._hold(run, before + 1)
+        elif self._held.pop(run.id, None) is not None:
+            await self._queue(run)
 
     # How it stands
 
@@ -287,8 +291,8 @@ class Runs:
     async def cancel_by(self, caller: Caller, request: frames.RunCancel) -> frames.RunReply:
         """Stop an answer; what was written so far becomes its message. Whoever may write in the thread may."""
         run = await self.get(caller, request.run, Need.WRITE)
-        if run.id in self._open:
-            await self._cancel(self._open[run.id])
+        if not run.state.ended:
+            await self._cancel(self._open.get(run.id, run))
             run = await self._hub.store.run(run.id) or run
         return frames.RunReply(run=self.view(run))
 
@@ -300,7 +304,7 @@ class Runs:
     async def _cancel(self, run: Run) -> None:
         telling.cancelled(self._hub, run)
         self._hub.bus.cancel(run.id)  # first, so that nobody hears more than the message will hold
-        progress = self._hub.bus.so_far(run.id)
+        progress = await self._hub.bus.settled(run.id)
         if progress is None or progress.attempt != run.attempt or not progress.state.ended:
             progress = Progress(run.attempt, "", RunState.CANCELLED)
         await self._end(run, progress)
@@ -351,14 +355,20 @@ class Runs:
                 self._hub.spawn(self._end(run, self._unstored[id]))
             else:
                 self.noticed_end(id)
+        self._next_turn()  # what they wait for may have ended on another node
         await self._take_up_strays()
 
     async def _take_up_strays(self) -> None:
-        """Runs that were stored although the store could not say so, or could not be queued. One that is only just
-        being begun is looked at again before it counts as such."""
+        """Runs that were stored although the store could not say so, or could not be queued, or whose node is gone.
+        One that is only just being begun is looked at again before it counts as such; one that waits for its turn is
+        none."""
         known = self._hub.assistants.that_writes
         runs = await self._hub.store.open_runs()
-        stray = {run.id: run for run in runs if known(run.assistant) and run.id not in self._open}
+        stray: dict[str, Run] = {}
+        for run in runs:
+            assistant = known(run.assistant) if run.id not in self._open else None
+            if assistant is not None and not (assistant.in_turn and _before(run, runs)):
+                stray[run.id] = run
         before, self._stray = self._stray, set(stray)
         for id in before & stray.keys():
             self._hub.spawn(self._take_up(stray[id]))
@@ -366,3 +376,9 @@ class Runs:
 
 def _common(run: Run) -> dict[str, Any]:
     return {"run": run.id, "thread": run.thread, "assistant": run.assistant, "attempt": run.attempt}
+
+
+def _before(run: Run, open_runs: list[Run]) -> int:
+    """How many answers that have not ended were asked for before it in its thread."""
+    there = [other.id for other in open_runs if other.thread == run.thread]
+    return there.index(run.id) if run.id in there else 0

@@ -9,9 +9,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from hubbub.core import frames
+from hubbub.core import frames, news
 from hubbub.core.errors import BadRequest, NotFound, Unavailable
-from hubbub.core.forms import Shout
 from hubbub.core.lines import clean_output
 from hubbub.core.nouns import LOBBY, Draft, Membership, Role, Thread, new_id
 from hubbub.core.ports import Asker
@@ -65,6 +64,7 @@ async def _enter(
         role = await hub.store.role(room.id, entering.member)  # readers stay readers
         if role is not None:
             hub.entered(room, entering.member, message.seq - 1, role)
+        hub.others.entered(room, [entering.member])
         hub.posted(message)
         changed(hub, room)
     return frames.ThreadFrame(thread=room.view(await _seen(hub, room, by)))
@@ -114,6 +114,7 @@ async def set_role(hub: Hub, caller: Caller, request: frames.ThreadRole) -> fram
         message = await hub.store.set_role(room.id, known.name, role, notice, _owner(caller, room))
     if message is not None:
         hub.entered(room, known.name, role=role)
+        hub.others.entered(room, [known.name])
         hub.posted(message)
         changed(hub, room)
         hub.gate.audit("role_changed", user=known.name, by=caller.name, thread=room.id, role=role)
@@ -131,6 +132,7 @@ async def _depart(hub: Hub, room: Room, member: str, notice: Draft, asker: Asker
         message = await hub.store.leave(room.id, member, notice, asker)
     if message is not None:
         hub.departed(room, member)
+        hub.others.entered(room, [member])
         hub.posted(message)
         if owner:
             await hub.recheck(room)  # the store has given it to somebody else
@@ -156,6 +158,7 @@ async def rename(hub: Hub, caller: Caller, id: str, title: str | None, public: b
         raise BadRequest("The lobby is everybody's; it keeps its title and stays public.")
     title = None if title is None else _title(title)
     room.thread = await hub.store.update_thread(id, title=title, public=public)
+    hub.others.tell(news.Renamed(node=hub.others.node, thread=id))
     changed(hub, room)
     return frames.ThreadFrame(thread=room.view(await _seen(hub, room, caller.name)))
 
@@ -167,11 +170,8 @@ async def delete(hub: Hub, caller: Caller, id: str) -> None:
         raise BadRequest("The lobby cannot be deleted.")
     await hub.store.delete_thread(id)
     hub.gate.audit("thread_deleted", by=caller.name, thread=id)
-    for session in [session for session in room.sessions() if session.ready]:
-        session.tell([Shout(frames.Reset(thread=id, reason="The thread was deleted."))])
-    for member in list(room.members):
-        hub.departed(room, member)
-    hub.close_room(room)
+    hub.others.tell(news.Gone(node=hub.others.node, thread=id))
+    hub.thread_gone(room)
 
 
 async def listing(hub: Hub, caller: Caller, request: frames.ThreadList) -> frames.Threads:
