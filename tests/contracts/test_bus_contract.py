@@ -464,3 +464,36 @@ async def test_a_later_attempt_goes_before_all_and_alone(bus: Bus) -> None:
 
     assert batches == [["c"], ["d"]]
     assert [lease.task.run for lease in await taken(bus, 4)] == ["a", "b"]
+
+
+# Turns
+
+
+async def test_members_take_turns_whoever_asked_first_for_how_much(bus: Bus) -> None:
+    for n in range(3):
+        await bus.put(replace(task_of(f"ann{n}"), member="ann"))
+
+    assert await bus.put(replace(task_of("bob0"), member="bob")) == 2
+    assert [await bus.place(run) for run in ("ann0", "bob0", "ann1", "ann2")] == [1, 2, 3, 4]
+    assert [lease.task.run for lease in await taken(bus, 4)] == ["ann0", "bob0", "ann1", "ann2"]
+
+
+async def test_a_newcomer_does_not_wait_for_rounds_that_passed_before(bus: Bus) -> None:
+    for n in range(4):
+        await bus.put(replace(task_of(f"ann{n}"), member="ann"))
+    await taken(bus, 3)
+
+    await bus.put(replace(task_of("bob0"), member="bob"))
+    await bus.put(replace(task_of("bob1"), member="bob"))
+
+    assert [lease.task.run for lease in await taken(bus, 4)] == ["bob0", "ann3", "bob1"]
+
+
+async def test_a_cancelled_answer_is_settled_with_all_that_was_written_of_it(bus: Bus) -> None:
+    lease = await take_one(bus)
+    for offset, text in ((0, "one "), (4, "two")):
+        bus.publish(delta("r", offset, text))
+    bus.cancel(lease.task.run)
+
+    assert await bus.settled("r") == Progress(1, "one two", RunState.CANCELLED)
+    assert await bus.settled("never heard of") is None
