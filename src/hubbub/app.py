@@ -24,7 +24,8 @@ from hubbub.core.nouns import Assistant
 from hubbub.core.ports import Engine, Store
 from hubbub.hub.auth import Auth, load_key, older_key
 from hubbub.hub.conversing import GENERATE
-from hubbub.hub.hub import Hub, Limits
+from hubbub.hub.hub import Hub
+from hubbub.hub.limits import Limits
 from hubbub.hub.meter import Gauge, Meter
 from hubbub.models import default_engine, engines
 from hubbub.process import BACKLOG, audit_log, listening, logged, prepare_home

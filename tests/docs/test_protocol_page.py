@@ -21,7 +21,7 @@ from hubbub.app import App
 from hubbub.buses import local
 from hubbub.core import errors, frames, framing, names, nouns, triggers, wire
 from hubbub.core.lines import HELP
-from hubbub.hub import assistants, gate, hub, passwords, requests, runs, session
+from hubbub.hub import assistants, gate, limits, passwords, requests, runs, session
 from hubbub.transports import lines, sse, tcp
 
 from .pages import fences, plain, read, render, table, tables
@@ -99,7 +99,7 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "nesting of a frame": (wire.MAX_DEPTH,),
     "keys of one object": (wire.MAX_KEYS,),
     "an id of a request": (wire.MAX_ID,),
-    "a text": (frames.MAX_TEXT_BYTES, config.BY_NAME["text_bytes"].default, hub.Limits().text_bytes),
+    "a text": (frames.MAX_TEXT_BYTES, config.BY_NAME["text_bytes"].default, limits.Limits().text_bytes),
     "metadata, as JSON": (frames.MAX_METADATA_BYTES,),
     "a key": (frames.MAX_KEY,),
     "a title": (frames.MAX_TITLE,),
@@ -115,26 +115,26 @@ LIMITS: dict[str, tuple[Any, ...]] = {
     "assistants": (assistants.MAX_ASSISTANTS,),
     "instructions of an assistant": (assistants.MAX_INSTRUCTIONS,),
     "personalities of an assistant": (assistants.MAX_PERSONALITIES,),
-    "messages of one member, on average": (config.BY_NAME["send_rate"].default, hub.Limits().send_rate),
-    "messages of one member, at once": (config.BY_NAME["send_burst"].default, hub.Limits().send_burst),
+    "messages of one member, on average": (config.BY_NAME["send_rate"].default, limits.Limits().send_rate),
+    "messages of one member, at once": (config.BY_NAME["send_burst"].default, limits.Limits().send_burst),
     "sends of one connection waiting for the disk": (session.MAX_IN_FLIGHT,),
-    "time to say hello": (config.BY_NAME["hello_s"].default, hub.Limits().hello_s),
-    "time for a slow reader to make progress": (config.BY_NAME["slow_s"].default, hub.Limits().slow_s),
-    "time for a frame to arrive whole": (config.BY_NAME["frame_s"].default, hub.Limits().frame_s),
-    "connections of one member": (config.BY_NAME["member_connections"].default, hub.Limits().member_connections),
-    "connections of one address": (config.BY_NAME["address_connections"].default, hub.Limits().address_connections),
+    "time to say hello": (config.BY_NAME["hello_s"].default, limits.Limits().hello_s),
+    "time for a slow reader to make progress": (config.BY_NAME["slow_s"].default, limits.Limits().slow_s),
+    "time for a frame to arrive whole": (config.BY_NAME["frame_s"].default, limits.Limits().frame_s),
+    "connections of one member": (config.BY_NAME["member_connections"].default, limits.Limits().member_connections),
+    "connections of one address": (config.BY_NAME["address_connections"].default, limits.Limits().address_connections),
     "requests of one address without a token, and tries to sign in": (
         config.BY_NAME["strangers_per_minute"].default,
-        hub.Limits().strangers_per_minute,
+        limits.Limits().strangers_per_minute,
     ),
     "wrong passwords for one name from one address": (config.BY_NAME["wrong_passwords"].default, passwords.FAILURES),
     "a password": (passwords.MAX_PASSWORD,),
     "tokens of one account": (gate.MAX_TOKENS,),
-    "time to give a name in line mode": (config.BY_NAME["name_s"].default, hub.Limits().name_s),
+    "time to give a name in line mode": (config.BY_NAME["name_s"].default, limits.Limits().name_s),
     "a line in line mode": (lines.MAX_LINE_BYTES,),
-    "the head of an HTTP request": (config.BY_NAME["head_bytes"].default, hub.Limits().head_bytes),
-    "time for the head of an HTTP request": (config.BY_NAME["head_s"].default, hub.Limits().head_s),
-    "time for the body of an HTTP request": (config.BY_NAME["frame_s"].default, hub.Limits().frame_s),
+    "the head of an HTTP request": (config.BY_NAME["head_bytes"].default, limits.Limits().head_bytes),
+    "time for the head of an HTTP request": (config.BY_NAME["head_s"].default, limits.Limits().head_s),
+    "time for the body of an HTTP request": (config.BY_NAME["frame_s"].default, limits.Limits().frame_s),
     "retry: of an event stream": (sse.RETRY_MS,),
     "silence on an event stream": (sse.HEARTBEAT_S,),
 }

@@ -17,7 +17,7 @@ from support.witness import LOBBY
 
 SHORT_LIMITS = """
 from hubbub.hub import sweep
-from hubbub.hub.hub import Limits
+from hubbub.hub.limits import Limits
 sweep.EVERY_S = 0.2
 names = {"hello_s": 1.5, "slow_s": 1.5, "frame_s": 1.5}
 fields = [name for name in Limits.__dataclass_fields__]

@@ -16,7 +16,8 @@ from hubbub.core.nouns import Assistant, Draft, Kind, Member, Membership, Messag
 from hubbub.core.ports import Lease, Store
 from hubbub.hub.access import Caller
 from hubbub.hub.auth import Auth
-from hubbub.hub.hub import Hub, Limits
+from hubbub.hub.hub import Hub
+from hubbub.hub.limits import Limits
 from hubbub.stores.memory import MemoryStore
 from tests.hub.crowd import say
 

@@ -19,7 +19,8 @@ from hubbub.core.nouns import Assistant, Prompt
 from hubbub.core.ports import EngineFailure, Event
 from hubbub.engines.demo import DemoEngine
 from hubbub.hub.auth import Auth, Claims
-from hubbub.hub.hub import Hub, Limits
+from hubbub.hub.hub import Hub
+from hubbub.hub.limits import Limits
 from hubbub.hub.session import Session
 from hubbub.hub.worker import Worker
 from hubbub.transports.tcp import Threshold

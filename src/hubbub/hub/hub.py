@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -31,6 +30,7 @@ from hubbub.hub.auth import Auth
 from hubbub.hub.following import Followers
 from hubbub.hub.gate import Audit, Gate
 from hubbub.hub.gauges import gauges
+from hubbub.hub.limits import Limits
 from hubbub.hub.meter import Meter
 from hubbub.hub.others import Others
 from hubbub.hub.people import People
@@ -54,28 +54,6 @@ RECHECKS = 10
 
 FINISH_S = 2.0
 """How long background work may take to finish when the hub stops."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds an operator may move. Times in seconds; a rate of 0 means no limit."""
-
-    send_rate: float = 20.0
-    send_burst: float = 40.0
-    hello_s: float = 10.0
-    slow_s: float = 10.0
-    frame_s: float = 30.0
-    head_s: float = 10.0  # for the head of an HTTP request
-    head_bytes: int = 16 << 10
-    name_s: float = 120.0  # for a person in line mode
-    text_bytes: int = frames.MAX_TEXT_BYTES
-    history_turns: int = 10  # messages an assistant is shown
-    history_tokens: int = 8000  # of them together, four bytes taken for one
-    member_connections: int = 64  # 0 = no limit, here and below
-    address_connections: int = 256
-    strangers_per_minute: float = 100  # requests of an address without a token
-    wrong_passwords: int = 5  # a minute, for one name from one address
-    limit_loopback: bool = False  # hold loopback to what an address may do
 
 
 def _unheard(event: str, /, **details: str | None) -> None:

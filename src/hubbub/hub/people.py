@@ -23,7 +23,7 @@ MAX_ALIKE = 2000
 
 
 class Rates(Protocol):
-    """What of `hub.Limits` is needed here; 0 means no limit."""
+    """What of `Limits` is needed here; 0 means no limit."""
 
     @property
     def send_rate(self) -> float: ...

@@ -20,7 +20,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from hubbub.core import websocket
 from hubbub.core.errors import Problem, TooLarge
-from hubbub.hub.hub import Hub, Limits
+from hubbub.hub.hub import Hub
+from hubbub.hub.limits import Limits
 from hubbub.hub.meter import add
 from hubbub.transports import sse
 from hubbub.transports.door import peer_of
