@@ -30,7 +30,10 @@ log = structlog.get_logger("hubbub.others")
 ALIVE_EVERY_S = 2.0
 SILENT_S = 8.0
 COMPARE_EVERY_S = 30.0
-"""How often it is looked for what nobody has told."""
+"""How often it is looked for what nobody has told, in the rooms that are open; and at once after the bus was away."""
+
+EVERYBODY_EVERY_S = 600.0
+"""How often all members are read again: there may be very many, and one who is not known is asked for."""
 
 NAMES_AT_ONCE = 2000
 
@@ -56,7 +59,7 @@ class Others:
         self._nodes: dict[str, _Node] = {}
         self.online: Counter[str] = Counter()  # name -> to how many other nodes they are connected
         self.holders: Counter[str] = Counter()  # likewise, holding the name
-        self._compared_at = time.monotonic()
+        self._compared_at = self._read_at = time.monotonic()
 
     @property
     def names(self) -> list[str]:
@@ -130,6 +133,7 @@ class Others:
 
     def missed(self) -> None:
         """Some of it may have got lost."""
+        self._read_at = float("-inf")
         self._hub.spawn(self.compare())
 
     async def _look_at(self, thread: str) -> None:
@@ -144,10 +148,12 @@ class Others:
 
     async def compare(self) -> None:
         """Look for whatever was not told, or not heard."""
-        self._compared_at = time.monotonic()
+        now = self._compared_at = time.monotonic()
         hub = self._hub
-        for member in await hub.store.members():
-            hub.people.remember(member)
+        if now - self._read_at > EVERYBODY_EVERY_S:
+            self._read_at = now
+            for member in await hub.store.members():
+                hub.people.remember(member)
         await hub.assistants.learn()
         for room in list(hub.rooms.values()):
             thread = await hub.store.thread(room.id)
