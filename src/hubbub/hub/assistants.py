@@ -70,10 +70,9 @@ class Assistants:
     def _keep(self, assistant: Assistant) -> None:
         self._changes += 1
         self.by_name[assistant.name] = assistant
-        member = self._hub.people.known(assistant.name)
-        for room in self._hub.rooms.values() if member else ():
-            if member is not None and member.name in room.members:
-                room.assistants[member.name] = member
+        for room in self._hub.rooms.values():
+            if assistant.name in room.members:
+                room.assistants[assistant.name] = None
 
     def _forget(self, name: str) -> None:
         self._changes += 1

@@ -395,7 +395,7 @@ class Hub:
         self._places.setdefault(name, {})[room] = None
         room.enter(name, role, online=self.people.online(name))
         if name in self.assistants.by_name:
-            room.assistants[name] = self.people.members[names.key(name)]
+            room.assistants[name] = None
 
     async def room_for(self, caller: Caller, id: str, need: Need) -> Room:
         """The room, if they may do there what needs `need`. Forbidden looks like absent: raises NotFound."""

@@ -24,7 +24,7 @@ from hubbub.core import frames, wire
 from hubbub.core.feed import Feed, Verdict
 from hubbub.core.forms import Form, Shout
 from hubbub.core.framing import MAX_FRAME_BYTES
-from hubbub.core.nouns import SHOWN_MEMBERS, Member, Membership, Message, Role, Thread
+from hubbub.core.nouns import SHOWN_MEMBERS, Membership, Message, Role, Thread
 from hubbub.core.ports import Progress
 from hubbub.hub.crowd import Crowd
 from hubbub.hub.meter import Counts
@@ -119,7 +119,7 @@ class Room:
         self.thread = thread
         self.members: dict[str, Role] = {membership.member: membership.role for membership in members}
         self.offline: dict[str, None] = {}
-        self.assistants: dict[str, Member] = {}
+        self.assistants: dict[str, None] = {}
         self.head = thread.head  # seq of the newest message written to the readers in step
         self.opened_at = thread.head
         self.considered = thread.head  # up to where it was asked whether an assistant has to answer
