@@ -38,6 +38,13 @@ async def take_one(bus: Bus, run: str = "r", attempt: int = 1) -> Lease:
     return lease
 
 
+async def written(bus: Bus, text: str, run: str = "r") -> None:
+    """Until the bus has that much of an answer."""
+    async with asyncio.timeout(SOON_S):
+        while (progress := bus.so_far(run)) is None or progress.text != text:  # noqa: ASYNC110 - a process is waited for
+            await asyncio.sleep(0)
+
+
 async def turns(count: int = 5) -> None:
     """Let everything that can happen without time passing happen."""
     for _ in range(count):
@@ -321,6 +328,7 @@ async def test_a_cancelled_answer_stops_where_it_is_and_its_worker_too(bus: Bus)
     lease = await take_one(bus)
     bus.publish(delta("r", 0, "bec"))
 
+    await written(bus, "bec")
     bus.cancel("r")
     bus.publish(delta("r", 3, "ause"))
     await bus.done(lease, RunState.COMPLETED)
@@ -493,6 +501,7 @@ async def test_a_cancelled_answer_is_settled_with_all_that_was_written_of_it(bus
     lease = await take_one(bus)
     for offset, text in ((0, "one "), (4, "two")):
         bus.publish(delta("r", offset, text))
+    await written(bus, "one two")
     bus.cancel(lease.task.run)
 
     assert await bus.settled("r") == Progress(1, "one two", RunState.CANCELLED)

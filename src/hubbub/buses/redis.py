@@ -66,7 +66,7 @@ class RedisBus:
         self._pipe = Pipe(self.address, base)
         channels = [f"{base}:work", *([f"{base}:events"] if hears else [])]
         self._ear = Ear(self.address, channels, self._heard, self._may_have_missed)
-        self._leases = Leases(self._pipe, self._node, lease_s)
+        self._leases = Leases(self._pipe, self._node, lease_s, self._show)
         often_s = min(COMPARE_S, lease_s / 2) if compare_s is None else compare_s
         self._mirror = Mirror(self._pipe, self._leases, self._hear, self._over, often_s)
         self._lease_ms = round(lease_s * 1000)
@@ -126,14 +126,18 @@ class RedisBus:
 
     def publish(self, event: Event) -> None:
         frame = event.frame
-        written = False
         if isinstance(frame, RunDelta):
+            if self._leases.write(frame):
+                return  # it is shown once Redis has it
             self._mirror.begun(frame.run, frame.attempt).extend(frame)
-            written = self._leases.write(frame.run, frame.attempt)
-        if not written:
-            said = words.Said(node=self._node, thread=event.thread, frame=frame)
-            self._pipe.say("events", words.encode(said))
+        said = words.Said(node=self._node, thread=event.thread, frame=frame)
+        self._pipe.say("events", words.encode(said))
         self._hear(event)
+
+    def _show(self, piece: RunDelta) -> None:
+        """Redis has taken a piece that is written here."""
+        if self._mirror.begun(piece.run, piece.attempt).extend(piece):
+            self._hear(Event(piece.thread, piece))
 
     def _hear(self, event: Event) -> None:
         for hear in self._hearers:
@@ -232,8 +236,8 @@ class RedisBus:
             takers.discard(bell)
 
     def _hold(self, lease: Lease) -> Lease:
-        answer = self._mirror.answers[lease.task.run] = Answer(lease.task.attempt)
-        self._leases.hold(lease, answer)
+        self._mirror.answers[lease.task.run] = Answer(lease.task.attempt)
+        self._leases.hold(lease)
         return lease
 
     def _take_nothing_along(self, reply: asyncio.Future[Any]) -> None:
@@ -264,7 +268,7 @@ class RedisBus:
             node=self._node,
             run=run,
             attempt=lease.task.attempt,
-            length=self._mirror.begun(run, lease.task.attempt).length,
+            length=self._leases.written(lease),
             state=state,
             error=error,
             truncated=truncated,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -27,14 +27,15 @@ WHOLE = 1 << 40
 
 
 class _Held:
-    """An answer that is written here. Of its text, Redis has `sent` code points, which are `sent_bytes`."""
+    """An answer that is written here. Of its text, Redis has `sent` code points, which are `sent_bytes`; so many were
+    `shown` to this node."""
 
-    __slots__ = ("answer", "due", "lease", "over", "sent", "sent_bytes")
+    __slots__ = ("answer", "due", "lease", "over", "sent", "sent_bytes", "shown")
 
-    def __init__(self, lease: Lease, answer: Answer) -> None:
+    def __init__(self, lease: Lease) -> None:
         self.lease = lease
-        self.answer = answer
-        self.sent = self.sent_bytes = 0
+        self.answer = Answer(lease.task.attempt)
+        self.sent = self.sent_bytes = self.shown = 0
         self.due = False
         self.over = False  # its end is being told
 
@@ -45,9 +46,15 @@ class _Held:
 
 
 class Leases:
-    """What was taken here and is not finished."""
+    """What was taken here and is not finished.
 
-    def __init__(self, pipe: Pipe, node: str, lease_s: float) -> None:
+    Args:
+        show: is given each piece once Redis has taken it, and not before: what it has not taken when an answer is
+            stopped elsewhere is no part of it, and nobody is to have read it.
+    """
+
+    def __init__(self, pipe: Pipe, node: str, lease_s: float, show: Callable[[RunDelta], None]) -> None:
+        self._show_piece = show
         self._pipe = pipe
         self._node = node
         self._lease_s = lease_s
@@ -56,8 +63,13 @@ class Leases:
     def __contains__(self, run: str) -> bool:
         return run in self._held
 
-    def hold(self, lease: Lease, answer: Answer) -> None:
-        self._held[lease.task.run] = _Held(lease, answer)
+    def hold(self, lease: Lease) -> None:
+        self._held[lease.task.run] = _Held(lease)
+
+    def written(self, lease: Lease) -> int:
+        """Code points of it, whether Redis has them or not."""
+        held = self._held.get(lease.task.run)
+        return held.answer.length if held is not None else 0
 
     def wanted(self, lease: Lease) -> bool:
         held = self._held.get(lease.task.run)
@@ -88,13 +100,25 @@ class Leases:
 
     # Writing
 
-    def write(self, run: str, attempt: int) -> bool:
+    def write(self, piece: RunDelta) -> bool:
         """Send what Redis does not have yet, soon. False when that attempt is not ours."""
-        held = self._held.get(run)
-        if held is None or held.lease.task.attempt != attempt:
+        held = self._held.get(piece.run)
+        if held is None or held.lease.task.attempt != piece.attempt:
             return False
+        held.answer.extend(piece)
         self._write(held)
         return True
+
+    def _show(self, held: _Held) -> None:
+        """What Redis has, and nobody was shown here."""
+        while text := held.answer.text[held.shown : held.sent][:PIECE_TEXT]:
+            offset, held.shown = held.shown, held.shown + len(text)
+            self._show_piece(self._piece(held, offset, text))
+
+    def _piece(self, held: _Held, offset: int, text: str) -> RunDelta:
+        task = held.lease.task
+        common = {"run": task.run, "thread": task.thread, "assistant": task.assistant, "attempt": task.attempt}
+        return RunDelta(**common, offset=offset, text=text)  # type: ignore[arg-type]
 
     def _write(self, held: _Held) -> None:
         if held.due or held.over:
@@ -121,6 +145,7 @@ class Leases:
                 held.at(have)
             else:
                 held.sent, held.sent_bytes = held.sent + size, have
+            self._show(held)
             if held.sent < held.answer.length:
                 self._write(held)
 
@@ -132,14 +157,7 @@ class Leases:
         text = held.answer.text[held.sent :][:most]
         word = b""
         if 0 < len(text) <= PIECE_TEXT:  # of more than that, whoever shows it reads what Redis has
-            delta = RunDelta(
-                run=task.run,
-                thread=task.thread,
-                assistant=task.assistant,
-                attempt=task.attempt,
-                offset=held.sent,
-                text=text,
-            )
+            delta = self._piece(held, held.sent, text)
             word = words.encode(words.Said(node=self._node, thread=task.thread, frame=delta))
         return (task.run, self._node, str(held.lease.fence), held.sent_bytes, text, word), len(text)
 
@@ -158,7 +176,11 @@ class Leases:
                 # Whoever gives up waiting has said it all the same.
                 said, have = await asyncio.shield(self._pipe.call("DONE", make=make))
                 if said != b"at":
-                    return bool(said == b"ok") and self._held.get(lease.task.run) is held
+                    if said != b"ok" or self._held.get(lease.task.run) is not held:
+                        return False
+                    held.sent = held.answer.length
+                    self._show(held)
+                    return True
                 held.at(have)
         except Unavailable as failure:  # Redis refused it; another attempt may do better
             log.warning("end_not_told", run=lease.task.run, why=failure.detail)

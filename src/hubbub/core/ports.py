@@ -280,7 +280,8 @@ class Bus(Protocol):
         this process alone."""
 
     def publish(self, event: Event) -> None:
-        """Shout to every node, this one included. Never waits. A RunDelta also extends what `so_far` tells."""
+        """Shout to every node, this one included. Never waits. A RunDelta also extends what `so_far` tells, at
+        once or, where it is shown only once the queue has it, soon."""
 
     def tell(self, news: AnyNews) -> None:
         """Tell the other nodes. Never waits."""
