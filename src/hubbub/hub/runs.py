@@ -33,6 +33,7 @@ log = structlog.get_logger("hubbub.runs")
 MAX_ATTEMPTS = 3
 COMPARE_EVERY_S = 3.0
 PROMPT_BYTES = 256 << 10
+GONE = "does not answer any more."
 TOKEN_BYTES = 4
 """So many bytes of a text are taken for a token; that of most languages and models has as many or fewer."""
 
@@ -90,8 +91,11 @@ class Runs:
         """Have it written, once its turn has come. Its place in the queue; 0: it was answered at once."""
         hub = self._hub
         assistant = hub.assistants.that_writes(run.assistant)
-        assert assistant is not None
         self._open[run.id] = run
+        if assistant is None or hub.assistants.writer(assistant) not in hub.assistants.engines:
+            why = f"The engine '{assistant.engine}' is not set up here." if assistant else f"{run.assistant} {GONE}"
+            await self._end(run, Progress(run.attempt, "", RunState.FAILED, why))
+            return 0
         try:
             if assistant.in_turn and (before := _before(run, await hub.store.open_runs())):
                 return self._hold(run, before + 1)
@@ -361,13 +365,15 @@ class Runs:
     async def _take_up_strays(self) -> None:
         """Runs that were stored although the store could not say so, or could not be queued, or whose node is gone.
         One that is only just being begun is looked at again before it counts as such; one that waits for its turn is
-        none."""
+        none, and one of an assistant that is gone for ever fails."""
         known = self._hub.assistants.that_writes
         runs = await self._hub.store.open_runs()
+        if not all(known(run.assistant) for run in runs):  # or it was made on another node, just now
+            await self._hub.assistants.learn()
         stray: dict[str, Run] = {}
         for run in runs:
-            assistant = known(run.assistant) if run.id not in self._open else None
-            if assistant is not None and not (assistant.in_turn and _before(run, runs)):
+            assistant = known(run.assistant)
+            if run.id not in self._open and not (assistant and assistant.in_turn and _before(run, runs)):
                 stray[run.id] = run
         before, self._stray = self._stray, set(stray)
         for id in before & stray.keys():

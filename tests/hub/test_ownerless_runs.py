@@ -1,0 +1,60 @@
+"""Answers whose assistant or engine is not there any more, and those that are stopped on their way into the queue."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from hubbub.core.nouns import Assistant, RunState
+from tests.hub.test_assistants import ANN, answer, asked, opened, said, settled
+from tests.hub.test_lost_runs import swept
+
+ADA = Assistant(name="ada")
+POET = Assistant(name="poet", in_turn=True)
+
+
+async def test_an_answer_of_an_assistant_that_is_gone_fails_and_holds_nobody_up() -> None:
+    async with opened(ADA, POET) as hub:
+        await said(hub, "@ada hello")
+        [left] = await hub.store.open_runs()
+        store = hub.store
+    async with opened(POET, store=store) as hub:
+        await said(hub, "@poet hello")
+        await swept(hub, 3)
+        await settled(hub)
+
+        assert (await answer(hub))[0].task.assistant == "poet"
+        ended = await store.run(left.id)
+    assert ended is not None
+    assert (ended.state, ended.error) == (RunState.FAILED, "ada does not answer any more.")
+
+
+async def test_one_made_on_another_node_is_got_to_know_before_its_answer_counts_as_left_over() -> None:
+    async with opened(ADA) as here, opened(ADA, store=here.store) as other:
+        await here.assistants.create(ANN, "sage", in_turn=True)
+        await said(here, "@ada @sage hello")
+        await swept(other, 1)
+
+        assert "sage" in other.assistants.by_name
+        assert await asked(here) == ["ada", "sage"]
+
+
+async def test_one_that_is_deleted_elsewhere_while_its_answer_waits_for_its_turn_lets_the_next_go_on() -> None:
+    async with opened(ADA, POET) as hub:
+        await hub.assistants.create(ANN, "sage", in_turn=True)
+        await said(hub, "@ada @sage @poet hello")
+        await hub.store.assistants.delete("sage")
+        await hub.assistants.learn()
+        names = [(await answer(hub))[0].task.assistant for _ in range(2)]
+
+        assert names == ["ada", "poet"]
+        assert await asked(hub) == []
+
+
+async def test_an_answer_whose_engine_is_not_set_up_fails_at_once_and_says_so() -> None:
+    async with opened(replace(ADA, engine="script")) as hub:
+        await said(hub, "@ada hello")
+        [*_, last] = (await hub.store.read_after("garden", 0, 100, 1 << 20)).messages
+
+        assert await asked(hub) == []
+    assert (last.sender, last.metadata["state"]) == ("ada", "failed")
+    assert last.metadata["error"] == "The engine 'script' is not set up here."
