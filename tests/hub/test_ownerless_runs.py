@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from msgspec.structs import replace
 
-from hubbub.core.nouns import Assistant, RunState
-from tests.hub.test_assistants import ANN, answer, asked, opened, said, settled
+from hubbub.buses.local import LocalBus
+from hubbub.core import frames
+from hubbub.core.nouns import Assistant, RunState, Task
+from hubbub.stores.memory import MemoryStore
+from tests.hub.crowd import open_hub, quiet
+from tests.hub.test_assistants import ANN, SOON_S, answer, asked, opened, said, settled
 from tests.hub.test_lost_runs import swept
 
 ADA = Assistant(name="ada")
@@ -58,3 +64,38 @@ async def test_an_answer_whose_engine_is_not_set_up_fails_at_once_and_says_so() 
         assert await asked(hub) == []
     assert (last.sender, last.metadata["state"]) == ("ada", "failed")
     assert last.metadata["error"] == "The engine 'script' is not set up here."
+
+
+class GatedBus(LocalBus):
+    """Takes its time to queue a task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.putting = asyncio.Event()
+        self.gate = asyncio.Event()
+
+    async def put(self, task: Task) -> int:
+        self.putting.set()
+        await self.gate.wait()
+        return await super().put(task)
+
+
+async def test_an_answer_that_is_stopped_while_it_is_being_queued_is_not_written() -> None:
+    bus, store = GatedBus(), MemoryStore()
+    heard: list[frames.Frame] = []
+    bus.listen(lambda event: heard.append(event.frame), lambda run: None)
+    async with open_hub(store, bus) as hub:
+        room = await hub.room("garden")
+        beginning = asyncio.create_task(hub.runs.begin(room, "openai", "ann"))
+        async with asyncio.timeout(SOON_S):
+            await bus.putting.wait()
+        [run] = await store.open_runs()
+        await hub.runs.stop_all("openai")
+        bus.gate.set()
+        async with asyncio.timeout(SOON_S):
+            await beginning
+        await quiet()
+
+        assert await bus.place(run.id) is None
+        assert not [frame for frame in heard if isinstance(frame, frames.RunQueued)]
+        assert not hub.runs._begun

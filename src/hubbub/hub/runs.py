@@ -126,6 +126,9 @@ class Runs:
         except BaseException:
             self._open.pop(run.id, None)  # the sweep takes it up
             raise
+        if run.id not in self._open:  # it was stopped meanwhile
+            hub.bus.forget(run.id)
+            return 0
         self._begun.setdefault(run.id, time.monotonic())
         telling.queued(hub, run, position)
         hub.publish(run.thread, frames.RunQueued(**_common(run), position=position))
