@@ -105,12 +105,14 @@ class App:
         await bus.open()
         self._open.push_async_callback(bus.close)
         writers = {"demo": self._engine} if self._engine else engines(settings)
+        generate = GENERATE if GENERATE.engine in writers else replace(GENERATE, engine="")
         self.hub = Hub(
             store,
             bus,
             self._auth(),
             assistants=[OPENAI] if settings.openai else [],
-            unlisted=[GENERATE if GENERATE.engine in writers else replace(GENERATE, engine="")],
+            # Where it is turned off nobody else is to be called so, lest they answer in its place at /chat.
+            unlisted=[generate] if settings.openai else [generate, OPENAI],
             engines=frozenset(writers),
             engine="demo" if self._engine else default_engine(settings),
             limits=Limits(

@@ -329,6 +329,14 @@ async def test_without_the_assistant_it_says_so(own_house: Own) -> None:
     assert "'openai' does not answer" in answer.json()["detail"]
 
 
+async def test_nobody_answers_in_place_of_the_assistant_that_is_turned_off(own_house: Own) -> None:
+    async with own_house(openai=False) as house, house.http() as http:
+        response = await http.post("/api/assistants?user=mallory", json={"name": "OpenAI"})
+        assert (response.status_code, response.json()["detail"]) == (409, "Username already taken.")
+        assert (await http.get("/api/assistants")).json() == {"assistants": []}
+        assert (await http.post("/chat", json={"message": "hello"})).status_code == 404
+
+
 async def test_a_failed_answer_is_an_error_event_with_its_sentence(own_house: Own) -> None:
     async with own_house(engine="script", response_delay=0.0) as house, house.http() as http:
         stream = await say(http, "[[fail=2 delay=0]] one two three four")

@@ -56,12 +56,15 @@ class Assistants:
         self.engine = engine
 
     async def learn(self) -> None:
-        """Read what is kept. One that came with the server, and does not any more, does not answer."""
+        """Read what is kept. One that came with the server, and does not any more, does not answer; nor does one a
+        member made under a name the server now needs itself."""
         changes = -1
         while changes != self._changes:  # what was changed here meanwhile may not be in what was read
             changes = self._changes
             kept = await self._hub.store.assistants.all()
-        now = dict(self._given) | {one.name: one for one in kept if one.owner or one.name in self._given}
+        taken = set(map(names.key, self._given))
+        mine = [one for one in kept if (one.name in self._given if not one.owner else names.key(one.name) not in taken)]
+        now = dict(self._given) | {one.name: one for one in mine}
         for name in self.by_name.keys() - now.keys():
             self._forget(name)
         for assistant in now.values():
