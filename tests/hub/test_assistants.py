@@ -286,6 +286,42 @@ async def test_it_speaks_up_every_so_many_seconds_while_somebody_listens() -> No
         room.behind.clear()
 
 
+async def test_two_that_speak_up_do_not_keep_each_other_talking() -> None:
+    clock = Clock()
+    async with opened(Assistant(name="ada", every_s=10), Assistant(name="poet", every_s=10), clock=clock) as hub:
+        room = await hub.room("garden")
+        room.behind.add(Listener())  # type: ignore[arg-type]
+
+        async def later() -> int:
+            clock.now += 10
+            await hub.asking.sweep()
+            await settled(hub)
+            spoken = len(await asked(hub))
+            for _ in range(spoken):
+                await answer(hub)
+            return spoken
+
+        await hub.asking.sweep()
+        assert [await later() for _ in range(5)] == [2, 2, 2, 0, 0]
+        await said(hub, "go on")
+        assert await later() == 2
+        room.behind.clear()
+
+
+async def test_a_full_queue_keeps_nobody_from_what_else_is_done_now_and_then() -> None:
+    clock, bus = Clock(), LocalBus(max_queue=0)
+    async with opened(Assistant(name="poet", every_s=10), clock=clock) as hub:
+        hub.bus = bus
+        (await hub.room("garden")).behind.add(Listener())  # type: ignore[arg-type]
+        await hub.asking.sweep()
+        clock.now += 10
+        await hub.asking.sweep()
+        await settled(hub)
+
+        assert (await log(hub))[-1][0] == "poet"  # says that it could not
+        (await hub.room("garden")).behind.clear()
+
+
 async def test_two_nodes_begin_one_answer_in_the_same_stretch_of_time() -> None:
     clock, poet = Clock(), Assistant(name="poet", every_s=10)
     async with opened(poet, clock=clock) as one, opened(poet, store=one.store, clock=clock) as other:
@@ -391,6 +427,19 @@ async def test_what_was_made_and_changed_is_there_after_a_restart() -> None:
         assert hub.assistants.by_name["openai"].instructions == "Be brief."
     async with opened(store=store) as hub:
         assert set(hub.assistants.by_name) == {"poet"}  # what comes no more with the server does not answer
+
+
+async def test_one_that_was_made_while_its_name_was_free_does_not_stand_in_for_one_that_comes_with_the_server() -> None:
+    async with opened() as hub:
+        await hub.store.assistants.add(Assistant(name="openai", instructions="Be evil.", owner="ann"))
+        store = hub.store
+    async with opened(MOODY, store=store) as hub:
+        assert hub.assistants.by_name == {"openai": MOODY}
+        with pytest.raises(NotFound):
+            await hub.assistants.change(ANN, "openai", {"instructions": "Be evil."})
+        await hub.assistants.change(Caller("root", admin=True), "openai", {"instructions": "Be brief."})
+    async with opened(MOODY, store=store) as hub:
+        assert hub.assistants.by_name["openai"].instructions == "Be brief."
 
 
 async def test_others_see_who_it_is_but_neither_change_it_nor_read_its_instructions() -> None:

@@ -31,7 +31,7 @@ MAX_ASKED = 1000
 """Messages of a thread that wait to be looked at."""
 
 ALONE = 3
-"""So many times an assistant speaks up by itself until somebody else says something."""
+"""So many times an assistant speaks up by itself until a person or a device says something."""
 
 
 class Asking:
@@ -210,14 +210,27 @@ class Asking:
                 last = self._spoke.setdefault(at, stretch)
                 if stretch > last and not hub.runs.writing(*at):
                     self._spoke[at] = stretch
-                    if await self._is_answered(room, assistant.name):
-                        digest = hashlib.sha256(f"{hub.store.epoch} {at} {stretch}".encode()).hexdigest()
-                        await hub.runs.begin(room, assistant.name, assistant.name, id=digest[:22])
+                    try:
+                        if await self._is_answered(room, assistant.name):
+                            digest = hashlib.sha256(f"{hub.store.epoch} {at} {stretch}".encode()).hexdigest()
+                            await hub.runs.begin(room, assistant.name, assistant.name, id=digest[:22])
+                    except (Unavailable, StorageFull):
+                        raise
+                    except Problem as refused:  # the queue is full; what else the sweep does is not to wait for it
+                        log.warning("run_not_begun", thread=room.id, assistant=assistant.name, code=refused.code)
 
     async def _is_answered(self, room: Room, name: str) -> bool:
-        """Has somebody else said one of the last things there?"""
-        page = await self._hub.store.read_before(room.id, None, ALONE, PAGE_BYTES)
-        return len(page.messages) < ALONE or any(message.sender != name for message in page.messages)
+        """Has it said fewer than ALONE things since somebody who is no assistant? Two of them would answer each other
+        for ever."""
+        page = await self._hub.store.read_before(room.id, None, PAGE, PAGE_BYTES)
+        own = 0
+        for message in reversed(page.messages):
+            if message.run is None:
+                return True
+            own += message.sender == name
+            if own >= ALONE:
+                return False
+        return not page.more
 
     # Sooner or later
 
