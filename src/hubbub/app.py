@@ -27,7 +27,7 @@ from hubbub.hub.conversing import GENERATE
 from hubbub.hub.hub import Hub
 from hubbub.hub.limits import Limits
 from hubbub.hub.meter import Gauge, Meter
-from hubbub.models import default_engine, engines
+from hubbub.models import EVERY, default_engine, engines
 from hubbub.process import BACKLOG, audit_log, listening, logged, prepare_home
 from hubbub.tls import Certificate
 from hubbub.transports.encrypted import EncryptedPort
@@ -113,7 +113,7 @@ class App:
             assistants=[OPENAI] if settings.openai else [],
             # Where it is turned off nobody else is to be called so, lest they answer in its place at /chat.
             unlisted=[generate] if settings.openai else [generate, OPENAI],
-            engines=frozenset(writers),
+            engines=EVERY if settings.redis_url else frozenset(writers),
             engine="demo" if self._engine else default_engine(settings),
             limits=Limits(
                 send_rate=settings.send_rate,

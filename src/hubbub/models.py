@@ -16,6 +16,9 @@ OPENAI_MODEL = "gpt-5-mini"
 
 MOCK_DELAY_S = 0.3
 
+EVERY = frozenset({"demo", "openai", "script"})
+"""Every engine there may be: over Redis a worker elsewhere may have what is not set up here."""
+
 
 def engines(settings: Settings) -> dict[str, Engine]:
     """Everybody who can write, by name. Those nobody asks for cost nothing but this.
@@ -44,7 +47,7 @@ def engines(settings: Settings) -> dict[str, Engine]:
             )
         except ValueError as wrong:
             raise BadRequest(str(wrong)) from None
-    if settings.engine == "openai" and "openai" not in found:
+    if settings.engine == "openai" and "openai" not in found and not settings.redis_url:
         raise BadRequest("HUBBUB_ENGINE=openai takes OPENAI_API_KEY, or OPENAI_BASE_URL of a server without a key.")
     return found
 

@@ -379,8 +379,9 @@ class Runs:
             if run.id not in self._open and not (assistant and assistant.in_turn and _before(run, runs)):
                 stray[run.id] = run
         before, self._stray = self._stray, set(stray)
-        for id in before & stray.keys():
-            self._hub.spawn(self._take_up(stray[id]))
+        for id, run in stray.items():  # oldest first
+            if id in before:
+                self._hub.spawn(self._take_up(run))
 
 
 def _common(run: Run) -> dict[str, Any]:
