@@ -8,6 +8,7 @@ import json
 import logging
 import logging.handlers
 import os
+import re
 import signal
 import socket
 import sys
@@ -29,6 +30,8 @@ log = structlog.get_logger("hubbub.process")
 
 logged: dict[str, int] = {"warning": 0, "error": 0}
 """How many entries this process has logged, by level; counted once its log is set up."""
+
+_UUID = re.compile(r"\b([0-9a-f]{8})(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b")
 
 BACKLOG = 4096
 """Connections that may wait to be let in."""
@@ -146,7 +149,10 @@ class _OneLine(logging.Formatter):
 
 
 def _one_line(text: str) -> str:
-    """What somebody made up is to be seen as it is, and neither begin a line nor move a terminal."""
+    """What somebody made up is to be seen as it is, and neither begin a line nor move a terminal. Of a UUID its first
+    eight digits are enough to find what belongs together; the whole of it would let a reader of the log into the
+    conversation."""
+    text = _UUID.sub(r"\1", text)
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)

@@ -243,6 +243,18 @@ def test_a_log_line_is_one_line_whatever_is_in_it(tmp_path: Path) -> None:
     assert not set("\r\x1b\x07\x9b\0\x0b\x85\u2028\u2029\u202e") & set(said.getvalue())
 
 
+def test_whoever_reads_the_log_does_not_learn_the_id_that_lets_into_a_conversation(tmp_path: Path) -> None:
+    id = "9e85343d-9639-42f7-adce-2be5ec14ac1f"
+    with logged(tmp_path) as said:
+        structlog.get_logger("test").info("run_queued", thread=id, run=id, position=1)
+        structlog.get_logger("test").warning("request_failed", path=f"/conversations/{id}/history")
+        logging.getLogger("somebody.else").warning("GET /conversations/%s/history", id)
+
+    assert id not in said.getvalue()
+    assert "run=9e85343d thread=9e85343d" in " ".join(sorted(said.getvalue().splitlines()[0].split()))
+    assert said.getvalue().count("/conversations/9e85343d/history") == 2
+
+
 async def test_the_record_of_who_came_in_is_one_object_a_line(house: House) -> None:
     async with house.http() as http:
         for text in EVIL.values():
