@@ -8,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from hubbub.core.errors import NameTaken, NotFound
-from hubbub.core.nouns import Assistant
+from hubbub.core.nouns import Assistant, RunState
 from hubbub.core.ports import Store
 from tests.contracts.words import draft, open_thread, run_of
 
@@ -71,12 +71,22 @@ async def test_a_deleted_assistant_is_gone_and_its_name_free(store: Store) -> No
     await store.assistants.add(POET)
 
 
+async def choose(store: Store, thread: str, personality: str | None, again: bool = False) -> None:
+    """openai answers there, and has that personality from then on."""
+    run = await store.begin_run(run_of("openai", trigger=0, thread=thread))
+    assert run is not None
+    answer = draft("I am.", "openai", thread)
+    assert await store.end_run(run.id, 1, RunState.COMPLETED, None, answer, personality) is not None
+    if again:
+        assert await store.end_run(run.id, 1, RunState.COMPLETED, None, answer, "late") is None
+
+
 async def test_a_personality_is_chosen_for_one_member_in_one_thread(store: Store) -> None:
     await open_thread(store, "openai", "poet")
     await open_thread(store, "openai", id="yard")
-    await store.assistants.choose("garden", "openai", "angry")
-    await store.assistants.choose("garden", "stranger", "angry")
-    await store.assistants.choose("nowhere", "openai", "angry")
+    await choose(store, "garden", "happy")
+    await choose(store, "garden", "angry", again=True)
+    await choose(store, "garden", None)
 
     assert await store.assistants.personality("garden", "openai") == "angry"
     assert await store.assistants.personality("garden", "poet") == ""
@@ -87,9 +97,11 @@ async def test_a_personality_is_chosen_for_one_member_in_one_thread(store: Store
 
 async def test_who_leaves_has_no_personality_there_when_they_come_back(store: Store) -> None:
     await open_thread(store, "alice", "openai")
-    await store.assistants.choose("garden", "openai", "angry")
+    await choose(store, "garden", "angry")
     await store.leave("garden", "openai", draft("left", sender="openai"))
 
+    assert await store.assistants.personality("garden", "openai") == ""
+    await choose(store, "garden", "angry")  # an answer that comes late
     assert await store.assistants.personality("garden", "openai") == ""
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from hubbub.buses.local import LocalBus
 from hubbub.core import frames
-from hubbub.core.errors import BadRequest, NameTaken, NotFound
+from hubbub.core.errors import BadRequest, NameTaken, NotFound, Unavailable
 from hubbub.core.nouns import Assistant, Draft, Kind, Member, Membership, Message, RunState, Thread
 from hubbub.core.ports import Lease, Store
 from hubbub.hub.access import Caller
@@ -136,6 +136,54 @@ async def test_a_personality_holds_for_its_thread_alone_and_over_a_restart() -> 
     async with opened(MOODY, store=store) as hub:
         await said(hub, "@openai hello")
         assert (await shown(hub))[1] == ("system", "Shout.")
+
+
+class FailingStore(MemoryStore):
+    """Does not end runs while `away`."""
+
+    away = True
+
+    async def end_run(self, *what: Any) -> Message | None:
+        if self.away:
+            raise Unavailable("The disk is away.")
+        return await super().end_run(*what)
+
+
+async def garden() -> FailingStore:
+    """What `opened` would have made."""
+    store = FailingStore()
+    for name in ("ann", "openai"):
+        await store.add_member(Member(name=name))
+    await store.create_thread(Thread(id="garden"), [Membership(thread="garden", member=n) for n in ("ann", "openai")])
+    return store
+
+
+async def test_a_crash_while_it_changes_its_manner_changes_it_once() -> None:
+    store = await garden()
+    async with opened(MOODY, store=store) as hub:
+        await said(hub, "@openai rotate")
+        assert len(await log(hub)) == 1
+    store.away = False
+    async with opened(MOODY, store=store) as hub:
+        await settled(hub)
+
+        assert (await log(hub))[1:] == [("openai", "I am angry now.")]
+        assert await store.assistants.personality("garden", "openai") == "angry"
+
+
+async def test_what_it_says_about_itself_is_a_command_also_when_it_is_stored_later() -> None:
+    store = await garden()
+    async with opened(MOODY, store=store) as hub:
+        await said(hub, "@openai rotate")
+        store.away = False
+        hub.runs._compared_at = 0.0
+        await hub.runs.sweep()
+        await settled(hub)
+        reply = await store.message("garden", 2)
+
+        assert reply is not None
+        assert (reply.text, reply.type) == ("I am angry now.", "command")
+        assert await store.assistants.personality("garden", "openai") == "angry"
 
 
 async def test_the_first_personality_is_in_force_from_the_beginning() -> None:

@@ -235,8 +235,10 @@ class DiskStore:
     async def set_run(self, id: str, state: RunState, attempt: int) -> Run | None:
         return await self._write(lambda log: now(log.set_run(id, state, attempt)))
 
-    async def end_run(self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft) -> Message | None:
-        return await self._write(lambda log: now(log.end_run(id, attempt, state, error, draft)))
+    async def end_run(
+        self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft, personality: str | None = None
+    ) -> Message | None:
+        return await self._write(lambda log: now(log.end_run(id, attempt, state, error, draft, personality)))
 
     # Reading
 
@@ -330,9 +332,6 @@ class _Assistants:
     async def personality(self, thread: str, member: str) -> str:
         found: str = await self._read(lambda log: log.assistants.personality(thread, member))
         return found
-
-    async def choose(self, thread: str, member: str, personality: str) -> None:
-        await self._write(lambda log: now(log.assistants.choose(thread, member, personality)))
 
 
 def now(work: Coroutine[Any, Any, T]) -> T:

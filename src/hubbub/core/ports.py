@@ -206,9 +206,12 @@ class Store(Protocol):
     async def set_run(self, id: str, state: RunState, attempt: int) -> Run | None:
         """Move an open run to `state` and to `attempt` (never backwards). None when it has ended."""
 
-    async def end_run(self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft) -> Message | None:
-        """End an open run of that attempt with its one message, in one transaction. None when it had ended or
-        another attempt is under way: then nothing is stored."""
+    async def end_run(
+        self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft, personality: str | None = None
+    ) -> Message | None:
+        """End an open run of that attempt with its one message, and choose a `personality` for its assistant in its
+        thread unless it is None, in one transaction. None when it had ended or another attempt is under way: then
+        nothing is stored."""
 
 
 class Assistants(Protocol):
@@ -228,9 +231,6 @@ class Assistants(Protocol):
 
     async def personality(self, thread: str, member: str) -> str:
         """The personality that was chosen for a member in a thread; empty: none yet, or they are not in it."""
-
-    async def choose(self, thread: str, member: str, personality: str) -> None:
-        """Nothing happens when they are not in the thread."""
 
 
 class Accounts(Protocol):

@@ -47,7 +47,7 @@ class Runs:
         self._begun: dict[str, float] = {}  # when they were first queued here
         self._ending: set[str] = set()
         self._held: dict[str, int] = {}  # runs whose turn in their thread has not come, and the places they were told
-        self._unstored: dict[str, Progress] = {}  # ends that could not be stored yet
+        self._unstored: dict[str, tuple[Progress, str | None]] = {}  # ends that could not be stored yet
         self._stray: set[str] = set()  # runs that are open in the store and nowhere else
         self._compared_at = time.monotonic()
 
@@ -105,9 +105,7 @@ class Runs:
             question = next((message for message in page.messages if message.seq == run.trigger), None)
             if question is not None and (told := manners.command(question.text, assistant)):
                 reply, then = manners.obey(told, assistant, chosen)
-                if then != chosen:
-                    await hub.store.assistants.choose(run.thread, run.assistant, then)
-                await self._end(run, Progress(run.attempt, reply, RunState.COMPLETED), type="command")
+                await self._end(run, Progress(run.attempt, reply, RunState.COMPLETED), then)
                 return 0
             task = Task(
                 run=run.id,
@@ -197,8 +195,9 @@ class Runs:
         elif progress.lost:
             self._hub.spawn(self._retry(run, progress.text))
 
-    async def _end(self, run: Run, progress: Progress, type: str = "chat") -> None:
-        """Turn the answer into its message; whoever comes second finds the run ended and does nothing."""
+    async def _end(self, run: Run, progress: Progress, told: str | None = None) -> None:
+        """Turn the answer into its message; whoever comes second finds the run ended and does nothing. `told`: it is
+        about the assistant itself, whose personality is that one from then on."""
         hub = self._hub
         if run.id in self._ending:
             return
@@ -220,18 +219,18 @@ class Runs:
                 text=progress.text,
                 timestamp=hub.stamp(),
                 destination=room.destination(run.assistant),
-                type=type,
+                type="chat" if told is None else "command",
                 metadata=metadata,
                 run=run.id,
                 key=run.id,
             )
-            message = await hub.store.end_run(run.id, run.attempt, progress.state, progress.error, draft)
+            message = await hub.store.end_run(run.id, run.attempt, progress.state, progress.error, draft, told)
             kept = await hub.store.run(run.id) if message is None else None
         except NotFound:  # the thread was deleted meanwhile
             message = kept = None
         except Problem as failure:  # the sweep tries again
             log.warning("run_end_not_stored", run=run.id, code=failure.code)
-            self._unstored[run.id] = progress
+            self._unstored[run.id] = (progress, told)
             return
         finally:
             self._ending.discard(run.id)
@@ -359,7 +358,7 @@ class Runs:
         self._compared_at = now
         for id, run in list(self._open.items()):
             if id in self._unstored:
-                self._hub.spawn(self._end(run, self._unstored[id]))
+                self._hub.spawn(self._end(run, *self._unstored[id]))
             else:
                 self.noticed_end(id)
         self._next_turn()  # what they wait for may have ended on another node

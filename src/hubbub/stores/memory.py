@@ -295,12 +295,17 @@ class MemoryStore:
             return None
         return self._change(run, state=state, attempt=attempt)
 
-    async def end_run(self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft) -> Message | None:
+    async def end_run(
+        self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft, personality: str | None = None
+    ) -> Message | None:
         run = self._runs.get(id)
         if run is None or run.state.ended or attempt != run.attempt:
             return None
         message = self._append(draft)
         self._change(run, state=state, error=error, message=message.id, seq=message.seq)
+        chosen = self._personalities(run.thread, run.assistant)
+        if personality is not None and chosen is not None:
+            chosen[run.assistant] = personality
         return message
 
     def _change(self, run: Run, **changes: object) -> Run:

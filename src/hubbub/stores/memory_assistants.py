@@ -35,8 +35,3 @@ class MemoryAssistants:
 
     async def personality(self, thread: str, member: str) -> str:
         return (self._personalities(thread, member) or {}).get(member, "")
-
-    async def choose(self, thread: str, member: str, personality: str) -> None:
-        chosen = self._personalities(thread, member)
-        if chosen is not None:
-            chosen[member] = personality

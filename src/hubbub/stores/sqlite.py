@@ -440,8 +440,10 @@ class SqliteStore:
     async def set_run(self, id: str, state: RunState, attempt: int) -> Run | None:
         return await self._runs.move(id, state, attempt)
 
-    async def end_run(self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft) -> Message | None:
-        return await self._runs.end(id, attempt, state, error, draft)
+    async def end_run(
+        self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft, personality: str | None = None
+    ) -> Message | None:
+        return await self._runs.end(id, attempt, state, error, draft, personality)
 
     # The file
 

@@ -52,11 +52,3 @@ class SqliteAssistants:
         sql = "SELECT personality FROM memberships WHERE thread = ? AND member = ?"
         found = self._store.read(sql, (thread, member))
         return str(found[0][0]) if found else ""
-
-    async def choose(self, thread: str, member: str, personality: str) -> None:
-        def work() -> None:
-            self._store.writer.execute(
-                "UPDATE memberships SET personality = ? WHERE thread = ? AND member = ?", (personality, thread, member)
-            )
-
-        await self._store.write(work)

@@ -86,7 +86,9 @@ class SqliteRuns:
 
         return cast("Run | None", await self._store.write(work))
 
-    async def end(self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft) -> Message | None:
+    async def end(
+        self, id: str, attempt: int, state: RunState, error: str | None, draft: Draft, personality: str | None
+    ) -> Message | None:
         def work() -> Message | None:
             run = self._open_run(id)
             if run is None or attempt != run.attempt:
@@ -96,6 +98,11 @@ class SqliteRuns:
                 "UPDATE runs SET state = ?, error = ?, message = ?, seq = ? WHERE id = ?",
                 (state, error, message.id, message.seq, id),
             )
+            if personality is not None:
+                self._store.writer.execute(
+                    "UPDATE memberships SET personality = ? WHERE thread = ? AND member = ?",
+                    (personality, run.thread, run.assistant),
+                )
             return message
 
         return cast("Message | None", await self._store.write(work))
