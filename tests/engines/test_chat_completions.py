@@ -171,6 +171,13 @@ async def test_a_plain_answer_is_one_too_although_a_stream_was_asked_for() -> No
     assert found == in_pieces == ("hello", [Usage(5, 1), ""])
 
 
+@pytest.mark.parametrize("count", [10**400, -1, True, 1.5, "5", None], ids=lambda count: str(count)[:5])
+async def test_a_count_of_tokens_that_cannot_be_is_not_believed(count: object) -> None:
+    usage = {"choices": [], "usage": {"prompt_tokens": 5, "completion_tokens": count}}
+
+    assert await answer(streams(piece("hello"), end(), event(usage), DONE)) == ("hello", [""])
+
+
 async def test_several_questions_in_one_call_are_answered_each_by_itself() -> None:
     async with playing(says("500 Oh"), streams(piece("hello"), end(), DONE)) as script:
         found = await heard(script, [asking(run="r1"), asking(run="r2")])

@@ -14,6 +14,9 @@ from typing import Any
 from hubbub.core.ports import Usage
 from hubbub.core.sse_lines import MAX_EVENT_BYTES, ServerEvent, SseLines, TooLong
 
+TOKENS = range(1 << 40)
+"""So many an answer may have cost; what a server says beyond is no count."""
+
 _BLANK = b" \t\r\n\xef\xbb\xbf"
 
 
@@ -127,7 +130,7 @@ class ChatReader:
     def _count(self, usage: object) -> None:
         if isinstance(usage, dict):
             prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-            if type(prompt) is int and type(completion) is int and prompt >= 0 and completion >= 0:
+            if type(prompt) is int and type(completion) is int and prompt in TOKENS and completion in TOKENS:
                 self.events += 1
                 self.usage = Usage(prompt, completion)
 
