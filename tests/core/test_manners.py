@@ -72,6 +72,12 @@ def test_an_unknown_one_changes_nothing_and_the_others_are_named() -> None:
     assert manners.obey(("personality", ""), MOODY, "angry")[0].startswith("I am angry.")
 
 
+def test_a_wrong_name_is_not_given_back_at_any_length() -> None:
+    reply, _ = manners.obey(("personality", "ΐ".casefold() * 20_000), MOODY, "")
+
+    assert len(reply) < 150
+
+
 def test_help_says_when_it_answers_and_which_personality_is_in_force() -> None:
     text, then = manners.obey(("help", ""), MOODY, "angry")
 

@@ -11,6 +11,9 @@ import re
 from hubbub.core import names
 from hubbub.core.nouns import Assistant
 
+SHOWN = 32
+"""Of a name that is none, so many characters are given back; no personality has a longer one."""
+
 _MENTION = re.compile(r"\s*@([\w.-]+)[,:]?\s*")
 _COMMAND = re.compile(r"(help|rotate|personality)(?:\s+(\S+))?\s*[.!]?", re.IGNORECASE)
 
@@ -48,7 +51,9 @@ def obey(asked: tuple[str, str], assistant: Assistant, chosen: str) -> tuple[str
     then = next((name for name in every if name.casefold() == what), "")
     if then:
         return f"I am {then} now.", then
-    return (f"I have no personality '{what}'. " if what else f"I am {now}. ") + f"There are: {', '.join(every)}.", now
+    return (
+        f"I have no personality '{what[:SHOWN]}'. " if what else f"I am {now}. "
+    ) + f"There are: {', '.join(every)}.", now
 
 
 def _help(assistant: Assistant, now: str) -> str:
