@@ -8,7 +8,8 @@ from msgspec.structs import replace
 
 from hubbub.buses.local import LocalBus
 from hubbub.core import frames
-from hubbub.core.nouns import Assistant, RunState, Task
+from hubbub.core.nouns import Assistant, RunState, Task, Thread
+from hubbub.hub import threads
 from hubbub.stores.memory import MemoryStore
 from tests.hub.crowd import open_hub, quiet
 from tests.hub.test_assistants import ANN, SOON_S, answer, asked, opened, said, settled
@@ -99,3 +100,19 @@ async def test_an_answer_that_is_stopped_while_it_is_being_queued_is_not_written
         assert await bus.place(run.id) is None
         assert not [frame for frame in heard if isinstance(frame, frames.RunQueued)]
         assert not hub.runs._begun
+
+
+async def test_of_a_thread_that_was_deleted_nothing_is_written_on() -> None:
+    async with opened(ADA, POET) as hub:
+        room = await hub.open_thread(Thread(id="yard"), ["ann", "ada", "poet"])
+        for text in ("@ada one", "@ada two", "@poet three"):
+            await said(hub, text, thread=room.id)
+        async with asyncio.timeout(SOON_S):
+            [lease] = await hub.bus.take("demo", 1, 0.0)
+        waiting = [run.id for run in await hub.store.open_runs()][1:]
+        await threads.delete(hub, ANN, room.id)
+        await settled(hub)
+
+        assert not hub.bus.wanted(lease)
+        assert [await hub.bus.place(run) for run in waiting] == [None, None]
+        assert sum(hub.runs.standing().values()) == 0

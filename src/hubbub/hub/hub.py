@@ -467,6 +467,7 @@ class Hub:
         for member in list(room.members):
             self.departed(room, member)
         self.close_room(room)
+        self.runs.thread_gone(room.id)
 
     def close_room(self, room: Room) -> None:
         for name in room.members:

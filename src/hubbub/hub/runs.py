@@ -307,6 +307,13 @@ class Runs:
         for run in [run for run in self._open.values() if run.assistant == assistant]:
             await self._cancel(run)
 
+    def thread_gone(self, thread: str) -> None:
+        """Nobody waits for the answers of a thread that was deleted; they are not written on."""
+        for run in [run for run in self._open.values() if run.thread == thread and run.id not in self._ending]:
+            for kept in (self._open, self._held, self._begun, self._unstored):
+                kept.pop(run.id, None)
+            self._hub.bus.forget(run.id)
+
     async def _cancel(self, run: Run) -> None:
         telling.cancelled(self._hub, run)
         self._hub.bus.cancel(run.id)  # first, so that nobody hears more than the message will hold
