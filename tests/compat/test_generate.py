@@ -115,6 +115,21 @@ async def test_who_writes_the_tasks_is_no_assistant_to_talk_to_and_nobody_s_name
     assert not [frame for frame in alice.heard if frame["type"].startswith("run.")]
 
 
+async def test_whom_a_context_mentions_is_not_asked(house: House) -> None:
+    async with house.http() as http:
+        stream = await told(http, "POST", "/generate", json={"context": "[[delay=0.001]] hello @openai", "user": "ann"})
+        thread = await house.app.hub.room(stream.heard[0][1]["id"])
+        added = await http.put(f"/api/threads/lobby/members/generate?user={fresh('ann')}")
+
+    brief = house.app.hub._tasks - house.app.hub._standing
+    if brief:
+        async with asyncio.timeout(WAIT_S):
+            await asyncio.wait(brief)
+    assert stream.text() == "hello @openai"
+    assert "openai" not in thread.members
+    assert added.status_code == 404  # where it is, nobody else answers
+
+
 async def test_leaving_a_task_that_is_written_stops_it_and_frees_the_script(house: House) -> None:
     async with house.http() as http:
         async with streaming(

@@ -16,6 +16,7 @@ import structlog
 from hubbub.core import triggers
 from hubbub.core.errors import NotFound, Problem, StorageFull, Unavailable
 from hubbub.core.nouns import Assistant, Kind, Member, Message, seq_of
+from hubbub.hub.conversing import GENERATE
 from hubbub.hub.room import Room
 
 if TYPE_CHECKING:
@@ -92,8 +93,8 @@ class Asking:
             self._hub.fill(room)  # which brings those before it first
             return
         room.considered = max(room.considered, message.seq)  # one from before is acknowledged again
-        if not (room.assistants or triggers.may_mention(message.text)):
-            return
+        if not (room.assistants or triggers.may_mention(message.text)) or GENERATE.name in room.members:
+            return  # a context at /generate is a text to go on with, whoever it mentions
         for name in room.assistants:
             self._considered[message.thread, name] = message.seq
         if message.type in ("chat", "command") and (

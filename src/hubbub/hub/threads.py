@@ -50,6 +50,8 @@ async def add(hub: Hub, caller: Caller, request: frames.ThreadAdd, seen: int = -
     room = await hub.room_for(caller, request.thread, Need.WRITE)
     _not_private(room)
     member = (await hub.addressee(request.member)).name
+    if member in hub.assistants.unlisted:
+        raise NotFound(f"'{member}' joins no thread.")
     notice = _notice(hub, room, caller.name, member, "added", f"{caller.name} added {member}.")
     entering = Membership(thread=room.id, member=member, seen=seen)
     return await _enter(hub, room, caller.name, entering, notice, _asker(caller, Need.WRITE))
