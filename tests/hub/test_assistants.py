@@ -279,6 +279,22 @@ async def test_it_is_not_asked_again_while_it_is_writing() -> None:
         assert await asked(hub) == ["poet"]
 
 
+async def test_what_it_says_by_itself_takes_the_turn_of_its_owner_and_what_it_is_asked_that_of_who_began() -> None:
+    async with opened(Assistant(name="ada"), Assistant(name="poet")) as hub:
+        room = await hub.room("garden")
+        await hub.assistants.create(ANN, "sage", every=1)
+        await hub.runs.let_in(room, "ann", "sage")
+        await said(hub, "hello", sender="bob")
+        [by_itself] = await answer(hub, "And I say hello.")
+        await hub.assistants.delete(ANN, "sage")
+        await said(hub, "@ada hello", sender="bob")
+        [asked] = await answer(hub, "@poet says so, too.")
+        [asked_on] = await answer(hub, "Yes.")
+
+    members = [(lease.task.assistant, lease.task.member) for lease in (by_itself, asked, asked_on)]
+    assert members == [("sage", "ann"), ("ada", "bob"), ("poet", "bob")]
+
+
 async def test_two_that_answer_every_message_stop_at_a_depth_of_three() -> None:
     async with opened(Assistant(name="ada", every=1), Assistant(name="poet", every=1)) as hub:
         await said(hub, "begin")

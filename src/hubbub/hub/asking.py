@@ -143,9 +143,9 @@ class Asking:
             original = await hub.store.message(room.id, seq_of(message.reply_to))
             if original is not None and original.id == message.reply_to:
                 replied_to = original.sender
-        depth = 0
+        depth, asker = 0, message.sender
         if message.run is not None and (asked := await hub.store.run(message.run)):
-            depth = asked.depth + 1
+            depth, asker = asked.depth + 1, asked.asked_by or asker
         mentioned = triggers.mentions(message.text) if triggers.may_mention(message.text) else set()
         for assistant in assistants.values():
             name = assistant.name
@@ -158,7 +158,8 @@ class Asking:
                 continue
             try:
                 await hub.runs.let_in(room, message.sender, name, message.seq - 1)
-                await hub.runs.begin(room, name, message.sender, trigger=message.seq, depth=depth)
+                by = asker if addressed else _of(assistant)
+                await hub.runs.begin(room, name, by, trigger=message.seq, depth=depth)
                 if assistant.every:
                     self._counts[room.id, name] = (message.seq, 0)
             except (Unavailable, StorageFull):
@@ -214,7 +215,7 @@ class Asking:
                     try:
                         if await self._is_answered(room, assistant.name):
                             digest = hashlib.sha256(f"{hub.store.epoch} {at} {stretch}".encode()).hexdigest()
-                            await hub.runs.begin(room, assistant.name, assistant.name, id=digest[:22])
+                            await hub.runs.begin(room, assistant.name, _of(assistant), id=digest[:22])
                     except (Unavailable, StorageFull):
                         raise
                     except Problem as refused:  # the queue is full; what else the sweep does is not to wait for it
@@ -261,3 +262,8 @@ class Asking:
                 await self._hub.store.see(thread, name, seq)
             except Problem as failure:
                 log.debug("mark_not_moved", thread=thread, code=failure.code)
+
+
+def _of(assistant: Assistant) -> str:
+    """Whose turn in the queue is taken by what an assistant says of itself."""
+    return assistant.owner or assistant.name
