@@ -413,6 +413,23 @@ async def test_several_that_are_asked_at_once_answer_together() -> None:
     assert {lease.task.assistant for lease in leases} == {"ada", "poet"}
 
 
+async def test_one_message_asks_no_more_than_twenty() -> None:
+    many = [Assistant(name=f"a{n}") for n in range(30)]
+    async with opened(*many) as hub:
+        await said(hub, " ".join(f"@{assistant.name}" for assistant in many))
+
+        assert await asked(hub) == [f"a{n}" for n in range(20)]
+        assert len(await log(hub)) == 1
+
+
+async def test_whom_a_message_mentions_comes_before_those_that_answer_every_message() -> None:
+    many = [Assistant(name=f"a{n}", every=1) for n in range(20)]
+    async with opened(*many, Assistant(name="poet")) as hub:
+        await said(hub, "@poet hello")
+
+        assert (await asked(hub))[0] == "poet"
+
+
 async def test_in_turn_each_is_shown_what_the_one_before_said() -> None:
     turns = [Assistant(name=name, in_turn=True) for name in ("ada", "poet", "sage")]
     async with opened(*turns) as hub:

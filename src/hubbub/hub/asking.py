@@ -31,6 +31,9 @@ PAGE_BYTES = 256 << 10
 MAX_ASKED = 1000
 """Messages of a thread that wait to be looked at."""
 
+MAX_ANSWERS = 20
+"""So many assistants answer one message, whoever else it mentions; each of their answers may ask others again."""
+
 ALONE = 3
 """So many times an assistant speaks up by itself until a person or a device says something."""
 
@@ -147,18 +150,26 @@ class Asking:
         if message.run is not None and (asked := await hub.store.run(message.run)):
             depth, asker = asked.depth + 1, asked.asked_by or asker
         mentioned = triggers.mentions(message.text) if triggers.may_mention(message.text) else set()
-        for assistant in assistants.values():
-            name = assistant.name
-            addressed = triggers.addressed(
+        addressed = {
+            name
+            for name in assistants
+            if triggers.addressed(
                 message, name, private=room.thread.private, mentioned=mentioned, replied_to=replied_to, depth=depth
             )
+        }
+        tried = 0
+        for name, assistant in sorted(assistants.items(), key=lambda one: one[0] not in addressed):
+            if tried >= MAX_ANSWERS:
+                log.warning("too_many_asked", thread=room.id, message=message.id)
+                break
             if room.thread.private and name not in room.members:
                 continue
-            if not addressed and not await self._due(room, assistant, message, depth):
+            if name not in addressed and not await self._due(room, assistant, message, depth):
                 continue
+            tried += 1
             try:
                 await hub.runs.let_in(room, message.sender, name, message.seq - 1)
-                by = asker if addressed else _of(assistant)
+                by = asker if name in addressed else _of(assistant)
                 await hub.runs.begin(room, name, by, trigger=message.seq, depth=depth)
                 if assistant.every:
                     self._counts[room.id, name] = (message.seq, 0)
