@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 from typing import TYPE_CHECKING
@@ -72,6 +71,8 @@ def announce(asked: argparse.Namespace, settings: Settings, app: App) -> None:
 async def introduce(asked: argparse.Namespace, app: App) -> None:
     """Tell the launcher the ports and a token for its device, and a newer token before that has run out: a line of
     JSON each. Whoever starts the server may make such tokens, so that none has to lie in a file."""
+    import asyncio
+
     import structlog
 
     log = structlog.get_logger("hubbub.serve")
