@@ -39,7 +39,7 @@ async def ended(house: House, id: str) -> str:
 async def test_words_come_in_order_as_they_are_printed_and_no_space_is_lost(house: House, method: str) -> None:
     context = "  one  two\tthree\n\nfour / five 6/7 žluťoučký 🐎 \\n \"quoted\" 'and' $HOME `x` "
     async with house.http() as http:
-        how: dict[str, Any] = {"params" if method == "GET" else "data": {"context": f"[[delay=0.001]] {context}"}}
+        how: dict[str, Any] = {"params" if method == "GET" else "data": {"context": f"[[delay=0.02]] {context}"}}
         stream = await told(http, method, "/generate", **how)
 
     kinds = [kind for kind, _ in stream.heard]
