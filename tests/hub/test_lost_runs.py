@@ -10,9 +10,11 @@ from msgspec.structs import replace
 
 from hubbub.buses.local import LocalBus
 from hubbub.core.errors import Unavailable
-from hubbub.core.frames import RunQueued, RunReset
+from hubbub.core.frames import RunCompleted, RunFrame, RunQueued, RunReset
 from hubbub.core.nouns import RunState, Task
 from hubbub.core.ports import Event, Lease
+from hubbub.hub.access import Caller
+from hubbub.hub.following import follow
 from hubbub.hub.hub import Hub
 from hubbub.stores.memory import MemoryStore
 from tests.hub.crowd import PausingStore, Pen, open_hub, quiet, say
@@ -37,6 +39,11 @@ class SilentBus(LocalBus):
         if self.away:
             raise Unavailable("The queue is away.")
         return await super().put(task)
+
+    async def place(self, run: str) -> int | None:
+        if self.away:
+            raise Unavailable("The queue is away.")
+        return await super().place(run)
 
     async def resume(self, run: str, attempt: int) -> bool:
         if self.away:
@@ -172,3 +179,28 @@ async def test_those_who_wait_for_their_turn_go_on_when_the_one_before_was_lost(
 
     assert (again.task.run, again.task.attempt) == (first.task.run, 2)
     assert following.task.run != first.task.run
+
+
+async def test_whoever_waits_for_an_answer_goes_on_waiting_while_the_queue_is_away() -> None:
+    bus = SilentBus()
+    async with open_hub(MemoryStore(), bus) as hub:
+        room = await hub.room("garden")
+        run, _ = await hub.runs.begin(room, "openai", "alice") or (None, 0)
+        assert run is not None
+        bus.away = True
+        told: list[RunFrame] = []
+
+        async def follower() -> None:
+            async for frame in follow(hub, Caller("openai"), run.id):
+                told.append(frame)
+
+        following = asyncio.create_task(follower())
+        await quiet()
+        bus.away = False
+        lease = await taken(bus)
+        Pen(hub, lease).write("It rained.")
+        await bus.done(lease, RunState.COMPLETED)
+        async with asyncio.timeout(5):
+            await following
+
+    assert isinstance(told[-1], RunCompleted)

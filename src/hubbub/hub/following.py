@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING, Any
 
 from hubbub.core import frames
-from hubbub.core.errors import Shutdown
+from hubbub.core.errors import Shutdown, Unavailable
 from hubbub.core.nouns import Run
 from hubbub.hub.access import Caller
 from hubbub.hub.catch_up import PIECE_TEXT, end_frame
@@ -74,7 +74,9 @@ async def follow(
             news.clear()
             progress = hub.bus.so_far(id)
             if progress is None:
-                now = await hub.bus.place(id)
+                now = None
+                with contextlib.suppress(Unavailable):  # the queue may be back long before this answer is written
+                    now = await hub.bus.place(id)
                 if now is not None and now != place:
                     place = now
                     yield frames.RunQueued(**reader.common(run.attempt), position=now)
