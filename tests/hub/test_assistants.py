@@ -12,8 +12,9 @@ import pytest
 from hubbub.buses.local import LocalBus
 from hubbub.core import frames
 from hubbub.core.errors import BadRequest, NameTaken, NotFound, Unauthorized, Unavailable
-from hubbub.core.nouns import Assistant, Draft, Kind, Member, Membership, Message, RunState, Thread
+from hubbub.core.nouns import Assistant, Draft, Kind, Member, Membership, Message, Role, RunState, Thread
 from hubbub.core.ports import Lease, Store
+from hubbub.hub import threads
 from hubbub.hub.access import Caller
 from hubbub.hub.auth import Auth
 from hubbub.hub.hub import Hub
@@ -224,6 +225,28 @@ async def test_an_assistant_of_another_model_and_engine_has_its_task_there() -> 
 
 
 # So many messages
+
+
+async def test_one_that_may_only_read_in_a_thread_does_not_write_there() -> None:
+    clock = Clock()
+    async with opened(Assistant(name="poet", every=1, every_s=10), clock=clock) as hub:
+        room = await hub.room("garden")
+        await hub.store.set_role("garden", "ann", Role.OWNER, None)
+        await hub.recheck(room)
+        await threads.set_role(hub, ANN, frames.ThreadRole(thread="garden", member="poet", role=Role.READER))
+        room.behind.add(Listener())  # type: ignore[arg-type]
+        await hub.asking.sweep()
+        clock.now += 10
+        await said(hub, "@poet hello", sender="bob")
+        await hub.asking.sweep()
+        with pytest.raises(NotFound, match="That takes a member"):
+            await hub.runs.start_by(ANN, frames.RunStart(thread="garden", assistant="poet"))
+        room.behind.clear()
+
+        assert await asked(hub) == []
+        await threads.set_role(hub, ANN, frames.ThreadRole(thread="garden", member="poet", role=Role.MEMBER))
+        await said(hub, "@poet hello", sender="bob")
+        assert await asked(hub) == ["poet"]
 
 
 async def test_it_answers_after_so_many_messages_of_others() -> None:

@@ -16,6 +16,8 @@ import structlog
 from hubbub.core import triggers
 from hubbub.core.errors import NotFound, Problem, StorageFull, Unavailable
 from hubbub.core.nouns import Assistant, Kind, Member, Message, seq_of
+from hubbub.hub import access
+from hubbub.hub.access import Caller, Need
 from hubbub.hub.conversing import GENERATE
 from hubbub.hub.room import Room
 
@@ -162,8 +164,8 @@ class Asking:
             if tried >= MAX_ANSWERS:
                 log.warning("too_many_asked", thread=room.id, message=message.id)
                 break
-            if room.thread.private and name not in room.members:
-                continue
+            if not access.may(Caller(name), Need.WRITE, room) and (name in room.members or room.thread.private):
+                continue  # it may only read there, or is no part of it
             if name not in addressed and not await self._due(room, assistant, message, depth):
                 continue
             tried += 1

@@ -74,7 +74,8 @@ class Runs:
         self, room: Room, assistant: str, asked_by: str, *, trigger: int = 0, depth: int = 0, id: str = ""
     ) -> tuple[Run, int] | None:
         """Store and queue a run, and say its place in the queue. None when that message asked this assistant before,
-        or there is a run of that id."""
+        or there is a run of that id. Raises NotFound: the assistant may not write there."""
+        access.require(Caller(assistant), Need.WRITE, room)
         run = await self._hub.store.begin_run(
             Run(
                 id=id or new_id(),
