@@ -11,7 +11,7 @@ import pytest
 
 from hubbub.buses.local import LocalBus
 from hubbub.core import frames
-from hubbub.core.errors import BadRequest, NameTaken, NotFound, Unauthorized, Unavailable
+from hubbub.core.errors import BadRequest, NameTaken, NotFound, RateLimited, Unauthorized, Unavailable
 from hubbub.core.nouns import Assistant, Draft, Kind, Member, Membership, Message, Role, RunState, Thread
 from hubbub.core.ports import Lease, Store
 from hubbub.hub import threads
@@ -608,6 +608,17 @@ async def test_what_cannot_be_is_refused_and_nothing_is_made(wrong: dict[str, An
             await hub.assistants.change(Caller("root", admin=True), "openai", wrong)
         assert await hub.store.assistants.all() == []
         assert hub.people.known("poet") is None
+
+
+async def test_making_changing_and_deleting_count_as_messages_do() -> None:
+    async with opened(MOODY, limits=Limits(send_rate=1e-3, send_burst=2)) as hub:
+        await hub.assistants.create(ANN, "poet")
+        await hub.assistants.change(ANN, "poet", {"instructions": "Rhyme."})
+        with pytest.raises(RateLimited):
+            await hub.assistants.change(ANN, "poet", {"instructions": "Prose."})
+        with pytest.raises(RateLimited):
+            await hub.assistants.delete(ANN, "poet")
+        assert hub.assistants.by_name["poet"].instructions == "Rhyme."
 
 
 async def test_an_assistant_is_a_member_of_the_lobby_and_told_apart_from_people() -> None:

@@ -140,6 +140,7 @@ class Assistants:
         """Change what is given."""
         assistant = self.named(name)
         access.require_owner(caller, assistant.owner)
+        self._hub.people.require_pace(caller.name)
         changed = self._checked(replace(assistant, **changes))
         store = self._hub.store.assistants
         try:
@@ -157,6 +158,7 @@ class Assistants:
         """It answers no more; what it said stays. Answers it is writing are stopped."""
         assistant = self.named(name)
         access.require_owner(caller, assistant.owner)
+        self._hub.people.require_pace(caller.name)
         if assistant.name in self._given:
             raise BadRequest(f"'{assistant.name}' comes with the server; its settings turn it off.")
         await self._hub.store.assistants.delete(assistant.name)
