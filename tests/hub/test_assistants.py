@@ -292,6 +292,33 @@ async def test_what_was_counted_is_known_after_a_crash() -> None:
         assert await asked(hub) == ["poet"]
 
 
+class TogetherStore(MemoryStore):
+    """Moves marks when so many are to be moved at once."""
+
+    barrier: asyncio.Barrier | None = None
+
+    async def see(self, thread: str, member: str, seq: int) -> int:
+        if self.barrier is not None:
+            await self.barrier.wait()
+        return await super().see(thread, member, seq)
+
+
+async def test_how_far_many_assistants_have_read_is_kept_in_one_commit() -> None:
+    store = TogetherStore()
+    await store.create_thread(Thread(id="garden"), [])
+    async with opened(*[Assistant(name=f"a{n}") for n in range(150)], store=store) as hub:
+        await hub.arrive("ann")
+        await hub.room("lobby")
+        message = await said(hub, "hello", thread="lobby")
+        store.barrier = asyncio.Barrier(150)
+        async with asyncio.timeout(SOON_S):
+            await hub.asking._move_marks()
+        store.barrier = None
+        marks = [one.seen for one in await store.memberships("lobby") if one.member != "ann"]
+
+    assert marks == [message.seq] * 150
+
+
 async def test_it_is_not_asked_again_while_it_is_writing() -> None:
     async with opened(Assistant(name="poet", every=1)) as hub:
         for n in range(5):

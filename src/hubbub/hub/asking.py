@@ -6,9 +6,11 @@ is what lies after its mark, and the questions of a thread are looked at one aft
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from collections import deque
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
 log = structlog.get_logger("hubbub.asking")
 
 MARK_EVERY_S = 30.0
+MARKS_AT_ONCE = 200
+"""Marks that are moved together, so that they share a commit."""
+
 LOOK_EVERY_S = 3.0
 PAGE = 100
 PAGE_BYTES = 256 << 10
@@ -267,14 +272,22 @@ class Asking:
 
     async def _move_marks(self) -> None:
         considered, self._considered = self._considered, {}
+        at_once: list[Awaitable[None]] = []
         for (thread, name), seq in considered.items():
             if asked := self._asked.get(thread):
                 self._considered.setdefault((thread, name), seq)
                 seq = min(seq, asked[0].seq - 1)
-            try:
-                await self._hub.store.see(thread, name, seq)
-            except Problem as failure:
-                log.debug("mark_not_moved", thread=thread, code=failure.code)
+            at_once.append(self._move_mark(thread, name, seq))
+            if len(at_once) >= MARKS_AT_ONCE:
+                await asyncio.gather(*at_once)
+                at_once.clear()
+        await asyncio.gather(*at_once)
+
+    async def _move_mark(self, thread: str, name: str, seq: int) -> None:
+        try:
+            await self._hub.store.see(thread, name, seq)
+        except Problem as failure:
+            log.debug("mark_not_moved", thread=thread, code=failure.code)
 
 
 def _of(assistant: Assistant) -> str:
