@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from hubbub.buses.local import LocalBus
 from hubbub.core.errors import Unavailable
 from hubbub.core.frames import RunCompleted, RunFrame, RunQueued, RunReset
-from hubbub.core.nouns import RunState, Task
+from hubbub.core.nouns import Run, RunState, Task
 from hubbub.core.ports import Event, Lease
 from hubbub.hub.access import Caller
 from hubbub.hub.following import follow
@@ -204,3 +204,34 @@ async def test_whoever_waits_for_an_answer_goes_on_waiting_while_the_queue_is_aw
             await following
 
     assert isinstance(told[-1], RunCompleted)
+
+
+class SlowStore(MemoryStore):
+    """Says late that a run has moved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved, self.told = asyncio.Event(), asyncio.Event()
+
+    async def set_run(self, id: str, state: RunState, attempt: int) -> Run | None:
+        run = await super().set_run(id, state, attempt)
+        self.moved.set()
+        await self.told.wait()
+        return run
+
+
+async def test_an_answer_that_is_stopped_while_it_begins_its_next_attempt_is_stopped() -> None:
+    bus, store = SilentBus(), SlowStore()
+    async with open_hub(store, bus) as hub:
+        await asked(hub)
+        first = await taken(bus)
+        bus.lose(first.task.run)
+        async with asyncio.timeout(5):
+            await store.moved.wait()
+        await hub.runs.stop_all("openai")
+        store.told.set()
+        await quiet()
+        run = await store.run(first.task.run)
+
+        assert run is not None
+        assert run.state is RunState.CANCELLED

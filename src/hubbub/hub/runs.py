@@ -130,7 +130,7 @@ class Runs:
             return 0
         self._begun.setdefault(run.id, time.monotonic())
         telling.queued(hub, run, position)
-        hub.publish(run.thread, frames.RunQueued(**_common(run), position=position))
+        hub.publish(run.thread, frames.RunQueued(**telling.common(run), position=position))
         return position
 
     def _prompt(self, run: Run, assistant: Assistant, personality: str, messages: list[Message]) -> Prompt:
@@ -178,7 +178,7 @@ class Runs:
         again = await self._hub.store.set_run(run.id, RunState.QUEUED, run.attempt + 1)
         if again is not None:
             telling.retried(self._hub, again)
-            reset = frames.RunReset(**_common(again))
+            reset = frames.RunReset(**telling.common(again))
             room.shout(reset)  # here for certain; what the bus carries may be lost
             self._hub.publish(run.thread, reset)
             await self._queue(again)
@@ -253,7 +253,7 @@ class Runs:
         """It waits for the answers before it in its thread."""
         if self._held.get(run.id) != place:
             telling.held(self._hub, run)
-            self._hub.publish(run.thread, frames.RunQueued(**_common(run), position=place))
+            self._hub.publish(run.thread, frames.RunQueued(**telling.common(run), position=place))
         self._held[run.id] = place
         return place
 
@@ -322,6 +322,9 @@ class Runs:
         if progress is None or progress.attempt != run.attempt or not progress.state.ended:
             progress = Progress(run.attempt, "", RunState.CANCELLED)
         await self._end(run, progress)
+        now = await self._hub.store.run(run.id)
+        if now is not None and not now.state.ended and now.attempt > run.attempt:  # it was just being begun again
+            await self._cancel(now)
 
     async def get(self, caller: Caller, id: str, need: Need = Need.READ) -> Run:
         """A run in a thread of mine. Raises NotFound."""
@@ -343,9 +346,7 @@ class Runs:
 
     def view(self, run: Run, position: int | None = None) -> frames.RunView:
         """The run as it is told to clients; it is running once a worker has taken it."""
-        state = run.state
-        if state is RunState.QUEUED and self._hub.bus.so_far(run.id) is not None:
-            state = RunState.RUNNING
+        state = telling.state_of(self._hub, run) if run.state is RunState.QUEUED else run.state
         return frames.RunView(
             id=run.id,
             thread=run.thread,
@@ -389,10 +390,6 @@ class Runs:
         for id, run in stray.items():  # oldest first
             if id in before:
                 self._hub.spawn(self._take_up(run))
-
-
-def _common(run: Run) -> dict[str, Any]:
-    return {"run": run.id, "thread": run.thread, "assistant": run.assistant, "attempt": run.attempt}
 
 
 def _before(run: Run, open_runs: list[Run]) -> int:

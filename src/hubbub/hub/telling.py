@@ -79,6 +79,10 @@ def engine_of(hub: Hub, run: Run) -> str:
     return hub.assistants.writer(assistant) if assistant else hub.assistants.engine
 
 
+def common(run: Run) -> dict[str, Any]:
+    """What every line and every frame about it begins with."""
+    return {"run": run.id, "thread": run.thread, "assistant": run.assistant, "attempt": run.attempt}
+
+
 def _what(hub: Hub, run: Run) -> dict[str, Any]:
-    common = {"run": run.id, "thread": run.thread, "assistant": run.assistant, "attempt": run.attempt}
-    return common | {"engine": engine_of(hub, run)}
+    return common(run) | {"engine": engine_of(hub, run)}
