@@ -67,7 +67,7 @@ PATCH /api/accounts/{name}                                 a             same   
 POST /api/accounts/{name}/sign-out                         a             same          401
 GET /api/users                                             ngrmoaxR      same
 GET /api/assistants                                        ngrmoaxR      same
-POST /api/assistants                                       grmoaxW       same          401
+POST /api/assistants                                       ngrmoaxW      same
 GET /api/assistants/{name}                                 ngrmoaxR      same
 PATCH /api/assistants/{name}                               oaW           same
 DELETE /api/assistants/{name}                              oaW           same

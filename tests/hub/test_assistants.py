@@ -11,7 +11,7 @@ import pytest
 
 from hubbub.buses.local import LocalBus
 from hubbub.core import frames
-from hubbub.core.errors import BadRequest, NameTaken, NotFound, RateLimited, Unauthorized, Unavailable
+from hubbub.core.errors import BadRequest, NameTaken, NotFound, RateLimited, Unavailable
 from hubbub.core.nouns import Assistant, Draft, Kind, Member, Membership, Message, Role, RunState, Thread
 from hubbub.core.ports import Lease, Store
 from hubbub.hub import threads
@@ -546,13 +546,6 @@ async def test_deleting_one_stops_what_it_is_writing_and_its_name_is_free_for_an
         await hub.assistants.create(ANN, "Poet", instructions="Second life.")
         await said(hub, "@poet hello")
         assert await asked(hub) == ["poet"]
-
-
-async def test_who_gives_no_name_makes_no_assistant_as_everybody_else_who_gives_none_would_own_it() -> None:
-    async with opened(MOODY) as hub:
-        with pytest.raises(Unauthorized, match="Say who you are"):
-            await hub.assistants.create(Caller("visitor"), "poet", instructions="A secret.")
-        assert await hub.store.assistants.all() == []
 
 
 async def test_what_was_made_and_changed_is_there_after_a_restart() -> None:

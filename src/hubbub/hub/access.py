@@ -114,13 +114,6 @@ def require(caller: Caller, need: Need, room: Room | None = None) -> None:
     raise NotFound("There is no such thread here." if room is not None else "There is nothing like that here.")
 
 
-def require_a_name(caller: Caller) -> None:
-    """Raises Unauthorized: they act under the name that everybody has who gives none, so what they own is anybody's."""
-    require(caller, Need.ACT)
-    if caller.name == VISITOR:
-        raise Unauthorized("Say who you are, with a token or ?user=NAME: it belongs to whoever makes it.")
-
-
 def owns(caller: Caller, owner: str) -> bool:
     """May they change what `owner` made? An admin may; what came with the server (owner "") is theirs alone."""
     return Need.ACT.scope in caller.scopes and (caller.admin or (owner != "" and caller.name == owner))

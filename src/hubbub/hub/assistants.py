@@ -116,8 +116,8 @@ class Assistants:
         return self._view(self.named(name), caller)
 
     async def create(self, caller: Caller, name: str, **asked: Any) -> dict[str, Any]:
-        """A new member that answers. Raises NameTaken, BadRequest; Unauthorized: nobody in particular makes it."""
-        access.require_a_name(caller)
+        """A new member that answers. Raises NameTaken, BadRequest."""
+        access.require(caller, Need.ACT)
         hub = self._hub
         hub.people.require_pace(caller.name)
         assistant = self._checked(Assistant(name=names.normalise(name), owner=caller.name, **asked))
