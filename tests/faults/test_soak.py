@@ -262,7 +262,7 @@ async def test_after_a_crowd_has_come_and_gone_nothing_of_it_is_left(
     assert min(busy.values()) > 0, "nobody was ever there, or slow, or answered"
     assert errors == []
     assert len(visits) == 6
-    assert min(visits.values()) > 1
+    assert min(visits.values()) > 5
 
 
 @pytest.mark.parametrize("minutes", [pytest.param(5, marks=[pytest.mark.long, pytest.mark.timeout(600)])])

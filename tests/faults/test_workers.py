@@ -86,7 +86,7 @@ async def test_a_worker_elsewhere_answers_and_four_readers_who_come_and_go_have_
     assert reader.text == SAID
     assert reader.attempts == [1]
     assert reader.final["metadata"]["state"] == "completed"
-    assert sum(one.connections for one in audience.readers) > 4  # fewer on a slow machine
+    assert sum(one.connections for one in audience.readers) > 8
 
 
 @pytest.mark.parametrize("percent", [0, 10, 50, 99])
