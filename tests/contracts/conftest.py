@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,17 +16,34 @@ from hubbub.core.nouns import new_id
 from hubbub.core.ports import Bus, Store
 from hubbub.stores import group_commit, sqlite
 from hubbub.stores.memory import MemoryStore
+from hubbub.stores.mongo import MongoStore
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from support import mongod
 from support.redis import RedisServer
 
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """What survives a power cut is not asked here, so the files may lie where syncing costs nothing."""
 
 
-@pytest.fixture(params=["memory", "sqlite", "sqlite committing in a thread"])
+@pytest.fixture(scope="session")
+def mongo() -> Iterator[mongod.Mongod]:
+    """A replica set of one server."""
+    with mongod.replica_set() as (server,):
+        yield server
+
+
+@pytest.fixture(params=["memory", "sqlite", "sqlite committing in a thread", "mongodb"])
 async def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Store]:
+    if request.param == "mongodb":
+        server = request.getfixturevalue("mongo")
+        mongod.wipe(server, "contracts")
+        kept = MongoStore(mongod.uri([server]), "contracts")
+        await kept.open()
+        yield kept
+        await kept.close()
+        return
     if request.param == "sqlite committing in a thread":
         monkeypatch.setattr(sqlite, "SLOW_S", -1.0)  # every disk is slow
         monkeypatch.setattr(group_commit, "SLOW_S", -1.0)

@@ -1,0 +1,160 @@
+"""Who is in which thread, and as what. See `core.ports.Store` for what each method promises."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from msgspec.structs import replace
+from pymongo import ASCENDING, ReturnDocument
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from hubbub.core import names
+from hubbub.core.errors import LAST_OWNER, NOT_HERE, BadRequest, NotFound
+from hubbub.core.nouns import Draft, Kind, Member, Membership, Message, Role
+from hubbub.core.ports import Asker
+from hubbub.stores import mongo_rows as rows
+from hubbub.stores.mongo_appends import NO_THREAD
+from hubbub.stores.mongo_log import Log
+from hubbub.stores.mongo_rows import Doc
+
+
+class MongoMembers:
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._memberships = log.server["memberships"]
+        self._members = log.server["members"]
+        self._readers = log.server["readers"]
+        self._threads = log.server["threads"]
+
+    async def add(self, member: Member, joins: Sequence[tuple[str, int | None]]) -> Member:
+        key = names.key(member.name)
+
+        async def work() -> Member:
+            doc = await self._members.find_one({"_id": key})
+            known = rows.member(doc) if doc else None
+            if known and (known.arrived or not member.arrived):
+                return known
+            return await self._log.server.transaction(make)
+
+        async def make(session: AsyncClientSession) -> Member:
+            doc = await self._members.find_one({"_id": key}, session=session)
+            known = rows.member(doc) if doc else None
+            if known and (known.arrived or not member.arrived):
+                return known
+            made = replace(known, arrived=True) if known else member
+            for thread, seen in joins:
+                held = await self._log.hold(session, thread)
+                if await self._one(session, thread, made.name) is None:
+                    await self._enter(session, thread, made.name, held["head"] if seen is None else seen, Role.MEMBER)
+                    await self._log.post(session, held, None, version=1, member_count=1)
+            if known:
+                await self._members.update_one({"_id": key}, {"$set": {"arrived": True}}, session=session)
+            else:
+                await self._members.insert_one(rows.of_member(made), session=session)
+            return made
+
+        return await self._log.alone([f"member {key}", *(thread for thread, _ in joins)], work)
+
+    async def join(self, membership: Membership, notice: Draft | None, by: Asker | None) -> Message | None:
+        thread, member = membership.thread, membership.member
+
+        async def work(session: AsyncClientSession, held: Doc) -> Message | None:
+            if await self._one(session, thread, member) is not None:
+                return None
+            demoted = await self._readers.find_one({"thread": thread, "member": member}, session=session)
+            role = Role.READER if demoted else membership.role
+            seen = membership.seen if membership.seen >= 0 else held["head"]
+            await self._enter(session, thread, member, seen, role)
+            return await self._log.post(session, held, notice, version=1, member_count=1)
+
+        return await self._change(thread, by, work)
+
+    async def leave(self, thread: str, member: str, notice: Draft | None, by: Asker | None) -> Message | None:
+        async def work(session: AsyncClientSession, held: Doc) -> Message | None:
+            gone = await self._memberships.find_one_and_delete({"thread": thread, "member": member}, session=session)
+            if gone is None:
+                return None
+            if gone["role"] == Role.OWNER and not await self._owners(session, thread):
+                await self._crown(session, thread)
+            return await self._log.post(session, held, notice, version=1, member_count=-1)
+
+        return await self._change(thread, by, work)
+
+    async def set_role(
+        self, thread: str, member: str, role: Role, notice: Draft | None, by: Asker | None
+    ) -> Message | None:
+        async def work(session: AsyncClientSession, held: Doc) -> Message | None:
+            now = await self._one(session, thread, member)
+            if now is None or now["role"] == role:
+                return None
+            if await self._owners(session, thread) == [member]:
+                raise BadRequest(LAST_OWNER)
+            await self._set_role(session, thread, member, role)
+            return await self._log.post(session, held, notice, version=1)
+
+        return await self._change(thread, by, work)
+
+    async def see(self, thread: str, member: str, seq: int) -> int:
+        async def work() -> int:
+            found = await self._threads.find_one({"_id": thread, "deleting": False}, {"head": 1})
+            if found is None:
+                raise NotFound(NO_THREAD)
+            moved = await self._memberships.find_one_and_update(
+                {"thread": thread, "member": member},
+                {"$max": {"seen": max(0, min(seq, found["head"]))}},
+                {"seen": 1},
+                return_document=ReturnDocument.AFTER,
+            )
+            if moved is None:
+                raise NotFound("You are not in this thread.")
+            return int(moved["seen"])
+
+        return await self._log.alone([thread], work)
+
+    async def _change(
+        self,
+        thread: str,
+        by: Asker | None,
+        work: Callable[[AsyncClientSession, Doc], Awaitable[Message | None]],
+    ) -> Message | None:
+        async def judged(session: AsyncClientSession) -> Message | None:
+            held = await self._log.hold(session, thread)
+            if by is not None:
+                asker = await self._one(session, thread, by.name)
+                if asker is None or asker["role"] not in by.roles:
+                    raise NotFound(NOT_HERE)
+            return await work(session, held)
+
+        return await self._log.write([thread], judged)
+
+    # Within a transaction that holds the thread
+
+    async def _one(self, session: AsyncClientSession, thread: str, member: str) -> Doc | None:
+        return await self._memberships.find_one({"thread": thread, "member": member}, {"role": 1}, session=session)
+
+    async def _enter(self, session: AsyncClientSession, thread: str, member: str, seen: int, role: Role) -> None:
+        await self._memberships.insert_one(rows.of_membership(thread, member, seen, role), session=session)
+
+    async def _owners(self, session: AsyncClientSession, thread: str) -> list[str]:
+        """At most two of them."""
+        owners = {"thread": thread, "role": Role.OWNER.value}
+        return [doc["member"] async for doc in self._memberships.find(owners, {"member": 1}, session=session).limit(2)]
+
+    async def _crown(self, session: AsyncClientSession, thread: str) -> None:
+        """Whoever may write and has been in longest owns it from now on, or else whoever may read."""
+        assistants = self._members.find({"kind": Kind.ASSISTANT.value}, {"name": 1}, session=session)
+        no_heirs = [doc["name"] async for doc in assistants]
+        for role in (Role.MEMBER, Role.READER):
+            heirs = {"thread": thread, "role": role.value, "member": {"$nin": no_heirs}}
+            heir = await self._memberships.find_one(heirs, {"member": 1}, sort=[("n", ASCENDING)], session=session)
+            if heir is not None:
+                await self._set_role(session, thread, heir["member"], Role.OWNER)
+                return
+
+    async def _set_role(self, session: AsyncClientSession, thread: str, member: str, role: Role) -> None:
+        one = {"thread": thread, "member": member}
+        await self._memberships.update_one(one, {"$set": {"role": role.value}}, session=session)
+        if role is Role.READER:  # and stays one after leaving and coming back
+            await self._readers.update_one(one, {"$setOnInsert": one}, upsert=True, session=session)
+        else:
+            await self._readers.delete_one(one, session=session)

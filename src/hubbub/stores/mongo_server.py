@@ -1,0 +1,238 @@
+"""The MongoDB server behind a store: the client, transactions, and what its failures mean.
+
+Everything is written with `w: majority, j: true` and read from the primary with read concern majority: what was told
+to anybody survives the loss of any minority of the servers, and what a node has written it reads at once. Linearizable
+reads would cost a write each, and only keep a primary that was cut off, and does not know it yet, from telling what
+was true some seconds ago. Such a primary cannot commit, and whatever is judged is judged inside a transaction. There
+the newest data are read, committed on a majority or not: they come before it in the log that the others copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, TypeVar
+
+import pymongo
+from pymongo import AsyncMongoClient, WriteConcern
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import InvalidName, OperationFailure, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.read_preferences import ReadPreference
+from pymongo.topology_description import TopologyDescription
+
+from hubbub.core.errors import Internal, Problem, StorageFull, Unavailable
+from hubbub.stores.mongo_rows import Doc
+
+T = TypeVar("T")
+
+PATIENCE_S = 4.0
+"""How long a call tries before it says Unavailable."""
+
+HINDERED_S = 1.0
+"""How long somebody else's transaction may stand in the way before it is asked whose it is."""
+
+ORPHAN_S = 2.0
+"""A transaction of ours that has been open for so long has lost its node; they take some milliseconds."""
+
+APP = "hubbub"
+
+DUPLICATE = 11000
+OUT_OF_DISK_SPACE = 14031
+AUTHENTICATION_FAILED, UNAUTHORIZED = 18, 13
+
+AGAIN_S = 0.004
+"""At most so long after it met another transaction one begins again."""
+
+AWAY = "The database does not answer; the outcome is unknown. Try again in a moment."
+ONE_NODE = (
+    "is not a replica set, which transactions need. One server alone can be one: start it with --replSet rs0, and run "
+    "once: mongosh --eval 'rs.initiate()'"
+)
+
+
+class _InTheWay(Exception):
+    """Another transaction has something this one wants; nothing was written."""
+
+    def __init__(self, failure: OperationFailure) -> None:
+        self.failure = failure
+
+
+class Server:
+    """A database on a MongoDB server, for the event loop that made it.
+
+    Args:
+        uri: may hold a password, so it is shown to nobody; neither is what the driver says of it.
+    """
+
+    def __init__(self, uri: str, name: str) -> None:
+        try:
+            self.client: AsyncMongoClient[Doc] = AsyncMongoClient(
+                uri,
+                appname=APP,
+                connect=False,
+                w="majority",
+                journal=True,
+                readConcernLevel="majority",
+                readPreference="primary",
+                retryReads=True,
+                retryWrites=True,
+                timeoutMS=int(PATIENCE_S * 1000),
+                serverSelectionTimeoutMS=int(PATIENCE_S * 1000),
+                connectTimeoutMS=2000,
+                tz_aware=True,
+            )
+        except (PyMongoError, ValueError) as wrong:
+            raise no_address(wrong) from None
+        try:
+            self.db: AsyncDatabase[Doc] = self.client[name]
+        except InvalidName as wrong:
+            raise Unavailable(f"HUBBUB_DATABASE_NAME cannot be {name!r}: {wrong}.") from None
+
+    def __getitem__(self, collection: str) -> AsyncCollection[Doc]:
+        return self.db[collection]
+
+    async def connect(self) -> None:
+        """Raises Unavailable with the sentence to show: nobody answers, or it cannot do transactions."""
+        try:
+            with pymongo.timeout(PATIENCE_S):
+                judge(await self.client.admin.command("hello"))
+        except PyMongoError as failure:
+            raise opening(failure, self.client.topology_description) from None
+
+    async def close(self) -> None:
+        await self.client.close()
+
+    async def transaction(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
+        """Run `work` in a transaction, again when another one was in the way, and commit it. While the outcome of the
+        commit is unknown it is asked for, by the number the transaction has; nothing is written twice.
+
+        Raises what `work` raises, which undoes everything, and PyMongoError: the outcome may be unknown.
+        """
+        began = time.monotonic()
+        look_at = began + HINDERED_S
+
+        async def attempt(session: AsyncClientSession) -> T:
+            try:
+                return await work(session)
+            except OperationFailure as failure:
+                if failure.has_error_label("TransientTransactionError"):
+                    raise _InTheWay(failure) from failure
+                raise
+
+        with pymongo.timeout(PATIENCE_S):
+            async with self.client.start_session() as session:
+                while True:
+                    try:
+                        return await session.with_transaction(
+                            attempt,
+                            read_concern=ReadConcern("local"),
+                            write_concern=WriteConcern("majority", j=True),
+                            read_preference=ReadPreference.PRIMARY,
+                        )
+                    except _InTheWay as hindered:
+                        if time.monotonic() > began + PATIENCE_S:
+                            raise hindered.failure from None
+                    # The driver would wait longer each time, up to half a second, and so hardly ever come between the
+                    # transactions of a busy node.
+                    await asyncio.sleep(random.uniform(0, AGAIN_S))
+                    if time.monotonic() > look_at:
+                        look_at = time.monotonic() + HINDERED_S
+                        await self._end_orphans()
+
+    async def _end_orphans(self) -> None:
+        """End the transactions of nodes that were killed in the middle of one. MongoDB itself would keep everybody out
+        of the threads they had touched for a minute. One that is ended though its node lives is begun again there."""
+        with contextlib.suppress(PyMongoError):
+            pipeline: list[dict[str, Any]] = [
+                {"$currentOp": {"allUsers": False, "idleSessions": True}},
+                {"$match": {"appName": APP, "transaction.timeOpenMicros": {"$gt": int(ORPHAN_S * 1_000_000)}}},
+                {"$project": {"id": "$lsid.id"}},
+            ]
+            now = self.client.get_database("admin", read_concern=ReadConcern("local"))
+            async with await now.aggregate(pipeline) as found:
+                orphans = [{"id": doc["id"]} async for doc in found]
+            if orphans:
+                await self.client.admin.command("killSessions", orphans)
+
+
+@contextmanager
+def outcomes() -> Iterator[None]:
+    """What the driver says, in our words."""
+    try:
+        yield
+    except PyMongoError as failure:
+        raise outside(failure) from failure
+
+
+def outside(failure: BaseException) -> Problem:
+    """The problem to tell for what the driver said."""
+    if isinstance(failure, Problem):
+        return failure
+    if isinstance(failure, PyMongoError):
+        if isinstance(failure, OperationFailure) and _no_room(failure):
+            return StorageFull("There is no room left for the database; reading still works.", retry_after=5)
+        return Unavailable(AWAY, retry_after=1)
+    return Internal(f"A write failed unexpectedly ({type(failure).__name__}).")
+
+
+def judge(hello: Mapping[str, Any]) -> None:
+    """Raises Unavailable: the server that says this of itself cannot do transactions."""
+    if "setName" not in hello and hello.get("msg") != "isdbgrid":
+        raise Unavailable(f"The MongoDB server {ONE_NODE}.")
+
+
+def no_address(wrong: Exception) -> Unavailable:
+    """What the driver says of an address may have a password in it."""
+    return Unavailable(
+        f"HUBBUB_DATABASE_URI is no address of a MongoDB server ({type(wrong).__name__}); expected one such as "
+        "mongodb://127.0.0.1:27017/?replicaSet=rs0, a password in it percent-encoded."
+    )
+
+
+def opening(failure: PyMongoError, servers: TopologyDescription) -> Unavailable:
+    """Why the database cannot be opened."""
+    if isinstance(failure, OperationFailure) and failure.code == AUTHENTICATION_FAILED:
+        return Unavailable("The MongoDB server does not know the user or the password in HUBBUB_DATABASE_URI.")
+    if isinstance(failure, OperationFailure) and failure.code == UNAUTHORIZED:
+        return Unavailable(
+            "The user in HUBBUB_DATABASE_URI may not do what is needed; give them the roles readWrite and dbAdmin on "
+            "the database."
+        )
+    if isinstance(failure, OperationFailure):
+        return Unavailable(f"The database cannot be opened: MongoDB refuses with the code {failure.code}.")
+    if any(server.server_type_name == "RSGhost" for server in servers.server_descriptions().values()):
+        return Unavailable(f"The MongoDB server {ONE_NODE}.")
+    return Unavailable(
+        "No MongoDB server that can be written to answers at HUBBUB_DATABASE_URI within "
+        f"{PATIENCE_S:g} seconds: is it running, and is the address right?"
+    )
+
+
+def _no_room(failure: OperationFailure) -> bool:
+    """What a hosted MongoDB says of a quota has a code of its own for everything, so its words count."""
+    said = str(failure).lower()
+    return failure.code == OUT_OF_DISK_SPACE or "no space left on device" in said or "space quota" in said
+
+
+def is_duplicate(failure: PyMongoError) -> bool:
+    """Did a unique index refuse it?"""
+    if not isinstance(failure, OperationFailure):
+        return False
+    if failure.code == DUPLICATE:
+        return True
+    errors = (failure.details or {}).get("writeErrors", ())
+    return any(error.get("code") == DUPLICATE for error in errors)
+
+
+@asynccontextmanager
+async def reading() -> AsyncIterator[None]:
+    """For a few calls that belong together: together they take no longer than one may."""
+    with outcomes(), pymongo.timeout(PATIENCE_S):
+        yield
