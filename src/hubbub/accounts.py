@@ -20,6 +20,7 @@ from hubbub.config import Settings
 from hubbub.core import names
 from hubbub.core.errors import BadRequest, NameTaken, NotFound, Unavailable
 from hubbub.core.nouns import Account, Assistant, Kind, Scope, Token
+from hubbub.core.ports import Store
 from hubbub.hub.access import VISITOR, Caller
 from hubbub.hub.auth import Auth
 from hubbub.hub.conversing import GENERATE
@@ -134,22 +135,15 @@ class Accounts:
 
 @asynccontextmanager
 async def opened(settings: Settings, *, make: bool = False) -> AsyncIterator[Accounts]:
-    """The accounts in the home directory; with `make`, it and the data are made when there are none.
+    """The accounts in the home directory, or in MongoDB; with `make`, it and the data are made when there are none.
 
     Raises BadRequest: the store keeps no file, or there are no data; Unavailable: they cannot be opened.
     """
-    if settings.store != "sqlite":
+    if settings.store == "memory" and not settings.database_uri:
         raise BadRequest(
             f"HUBBUB_STORE is '{settings.store}': accounts are known to the server alone then, and gone when it stops."
         )
-    home: Path = settings.home
-    path = home / DATABASE
-    if not path.exists():
-        if not make:
-            raise BadRequest(f"There are no data in {home}.")
-        prepare_home(home)
-    _require_own(path if path.exists() else home)
-    store = await _open(path)
+    store = await _store(settings, make=make)
     try:
         auth = Auth(secrets.token_bytes(32), guests=settings.guests_allowed)  # it signs nothing
         assistants = [Assistant(name="openai")] if settings.openai else []
@@ -161,6 +155,25 @@ async def opened(settings: Settings, *, make: bool = False) -> AsyncIterator[Acc
             hub.gate.close()
     finally:
         await store.close()
+
+
+async def _store(settings: Settings, *, make: bool) -> Store:
+    """The data, open."""
+    if settings.database_uri:
+        from hubbub.stores.mongo import MongoStore
+
+        prepare_home(settings.home)  # for the audit log
+        kept = MongoStore(settings.database_uri, settings.database_name)
+        await kept.open()
+        return kept
+    home: Path = settings.home
+    path = home / DATABASE
+    if not path.exists():
+        if not make:
+            raise BadRequest(f"There are no data in {home}.")
+        prepare_home(home)
+    _require_own(path if path.exists() else home)
+    return await _open(path)
 
 
 async def _open(path: Path) -> SqliteStore:

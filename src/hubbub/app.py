@@ -166,13 +166,18 @@ class App:
         self._open.push_async_callback(self.hub.drain)
 
     def _store(self) -> Store:
-        if self.settings.store == "memory":
+        settings = self.settings
+        if settings.database_uri:
+            from hubbub.stores.mongo import MongoStore
+
+            return MongoStore(settings.database_uri, settings.database_name, committed=self.meter.committed)
+        if settings.store == "memory":
             from hubbub.stores.memory import MemoryStore
 
             return MemoryStore()
         from hubbub.stores.sqlite import DATABASE, SqliteStore
 
-        return SqliteStore(self.settings.home / DATABASE, committed=self.meter.committed)
+        return SqliteStore(settings.home / DATABASE, committed=self.meter.committed)
 
     def _auth(self) -> Auth:
         settings = self.settings

@@ -26,10 +26,7 @@ NOT_SETTINGS = frozenset({"HUBBUB_BUILD_WEB", "HUBBUB_NODE_WHEEL", "HUBBUB_FUZZ"
 """Read by the build and the tests, not by the server."""
 
 NOT_YET = {
-    "DATABASE_NAME": "the data stays in SQLite",
     "HUBBUB_OPENAI_STRICT_LOCK": "the OpenAI doors come later",
-    "DATABASE_URI": "the data stays in SQLite",
-    "MONGO_URL": "the data stays in SQLite",
     "WORKERS": "one process serves everything",
 }
 """Names people bring along that have no effect yet; said at start instead of being ignored in silence."""
@@ -193,15 +190,19 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("host", "127.0.0.1", str, "Address to listen on, for HTTP and TCP.", ("HOST",)),
     Setting("port", 8000, _port, "HTTP and WebSocket port; 0 picks a free one.", ("PORT",)),
     Setting("tcp_port", 5000, _port, "TCP port for frames and for nc; 0 picks a free one."),
-    Setting(
-        "log_dir",
-        None,
-        lambda text: Path(text).expanduser(),
-        "Directory of the log files; `logs` in the home by default.",
-    ),
+    Setting("log_dir", None, _path, "Directory of the log files; `logs` in the home by default."),
     Setting("log_level", "info", _one_of("debug", "info", "warning", "error"), "How much is logged.", ("LOG_LEVEL",)),
     Setting("debug", False, _yes_no, "Log everything, whatever the level.", ("DEBUG",)),
     Setting("store", "sqlite", _one_of("sqlite", "memory"), "Where the truth is kept; `memory` forgets it at exit."),
+    Setting(
+        "database_uri",
+        "",
+        str,
+        "MongoDB replica set that keeps it instead.",
+        ("DATABASE_URI", "MONGO_URL"),
+        secret=True,
+    ),
+    Setting("database_name", "hubbub", _key_name, "Name of the database in MongoDB.", ("DATABASE_NAME",)),
     Setting(
         "guests",
         "auto",
@@ -352,9 +353,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("jwt_expires_in_hours", 720.0, _hours, "Hours a token is good for.", ("JWT_EXPIRES_IN_HOURS",)),
 )
 
-SECRETS = frozenset({"DATABASE_URI", "MONGO_URL"}).union(
-    *((setting.variable, *setting.aliases) for setting in SETTINGS if setting.secret)
-)
+SECRETS = frozenset[str]().union(*((setting.variable, *setting.aliases) for setting in SETTINGS if setting.secret))
 """Variables that hold a secret, or may, as the address of a database can have a password in it. They are given to
 nobody who does not need them."""
 

@@ -179,7 +179,8 @@ def set_up_logging(settings: Settings) -> None:
     handler.setFormatter(_OneLine("%(levelname)s %(name)s %(message)s"))
     handler.addFilter(_count_record)
     logging.basicConfig(level=level, handlers=[handler])
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    for chatty in ("uvicorn", "pymongo"):  # the latter would log texts and the hashes of passwords
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -22,6 +22,11 @@ LOOK_EVERY_S = 0.5
 
 def database(settings: Settings) -> Path:
     """The file of the default store. Raises BadRequest: the data are elsewhere, or nowhere."""
+    if settings.database_uri:
+        raise BadRequest(
+            'The data are in MongoDB, which copies them itself: mongodump --uri="$DATABASE_URI" --db='
+            f"{settings.database_name} --archive=FILE, and mongorestore --drop with the same puts them back."
+        )
     if settings.store != "sqlite":
         raise BadRequest(f"HUBBUB_STORE is '{settings.store}': there is no file to copy.")
     home: Path = settings.home
@@ -63,7 +68,7 @@ def restore(settings: Settings, file: Path) -> tuple[Contents, Path | None]:
 
 async def replaced(settings: Settings) -> None:
     """Wait until a backup is to take the place of the data this server runs on."""
-    if settings.store != "sqlite":
+    if settings.store != "sqlite" or settings.database_uri:
         await asyncio.Event().wait()
     while not incoming(database(settings)).exists():  # noqa: ASYNC110 -- another process lays it there
         await asyncio.sleep(LOOK_EVERY_S)

@@ -32,6 +32,7 @@ from hubbub.core import frames
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from support import mongod
 from support.redis import redis_server
 from support.workers import working
 
@@ -549,6 +550,19 @@ async def another(house: House, **environ: str) -> AsyncIterator[tuple[App, http
         httpx2.AsyncClient(base_url=f"http://127.0.0.1:{app.http_port}", timeout=PATIENCE_S) as http,
     ):
         yield app, http
+
+
+@tries("DATABASE_URI, DATABASE_NAME: MongoDB", "MongoDB, MONGO_URL")
+async def everything_is_kept_in_mongodb(house: House) -> None:
+    with mongod.replica_set() as servers:
+        uri = mongod.uri(servers)
+        for variable, name in (("DATABASE_URI", "theirs"), ("MONGO_URL", "hubbub")):
+            environ = {variable: uri} | ({"DATABASE_NAME": name} if name != "hubbub" else {})
+            async with another(house, **environ) as (_, http):
+                said = await http.post("/api/threads/lobby/messages", params={"user": "ann"}, json={"text": "hi"})
+                assert said.status_code == 201, said.text
+            with servers[0].client() as client:
+                assert client[name]["messages"].count_documents({"sender": "ann", "text": "hi"}) == 1
 
 
 PASSWORD = "correct horse battery"

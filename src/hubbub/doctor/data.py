@@ -12,6 +12,7 @@ from typing import cast
 import apsw
 
 from hubbub.config import Settings
+from hubbub.core.errors import Unavailable
 from hubbub.doctor.findings import Finding, fine, note, wrong
 from hubbub.stores import backup, sqlite_file
 from hubbub.stores.sqlite import DATABASE
@@ -36,6 +37,9 @@ def served(home: Path) -> bool:
 def database(settings: Settings) -> Iterator[Finding]:
     """Is it whole?"""
     path: Path = settings.home / DATABASE
+    if settings.database_uri:
+        yield from _mongodb(settings)
+        return
     if settings.store != "sqlite":
         yield note("database", f"HUBBUB_STORE is '{settings.store}': everything is forgotten when the server stops.")
         return
@@ -70,9 +74,33 @@ def database(settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _mongodb(settings: Settings) -> Iterator[Finding]:
+    """Does it answer, can it do what is needed, and does this version understand it?"""
+    from hubbub.stores.mongo_look import look
+
+    try:
+        seen = look(settings.database_uri, settings.database_name)
+    except Unavailable as refused:
+        yield wrong("database", refused.detail)
+        return
+    if seen.schema > seen.known:
+        yield wrong(
+            "database",
+            f"The database '{settings.database_name}' was written by a newer Hubbub (schema {seen.schema}, this one "
+            f"knows {seen.known}); use that version.",
+        )
+    elif not seen.schema:
+        yield note("database", f"The database '{settings.database_name}' is empty; the first start makes it.")
+    else:
+        yield fine("database", f"MongoDB answers and has the database '{settings.database_name}'.")
+
+
 def accounts(settings: Settings) -> Iterator[Finding]:
     """With guests off, somebody must be able to sign in, and somebody to let others in."""
-    everybody, admins = _count(settings.home / DATABASE)
+    try:
+        everybody, admins = _count(settings)
+    except Unavailable:  # which `database` says
+        return
     if settings.guests_allowed:
         yield fine("accounts", f"Guests may come in; accounts: {everybody}, of admins: {admins}.")
     elif not everybody and not settings.registration_allowed:
@@ -86,10 +114,15 @@ def accounts(settings: Settings) -> Iterator[Finding]:
         yield fine("accounts", f"Guests are off; accounts: {everybody}, of admins: {admins}.")
 
 
-def _count(path: Path) -> tuple[int, int]:
+def _count(settings: Settings) -> tuple[int, int]:
     """Accounts that are not disabled, and admins among them; none where that cannot be read, which `database` says."""
+    if settings.database_uri:
+        from hubbub.stores.mongo_look import look
+
+        seen = look(settings.database_uri, settings.database_name)
+        return seen.accounts, seen.admins
     try:
-        with closing(_read_only(path)) as db:
+        with closing(_read_only(settings.home / DATABASE)) as db:
             row = db.execute("SELECT count(*), coalesce(sum(admin), 0) FROM accounts WHERE NOT disabled").fetchone()
     except apsw.Error:
         return 0, 0

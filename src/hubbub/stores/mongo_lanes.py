@@ -5,9 +5,9 @@ together: one transaction for many threads. Measured with 100 senders in 50 thre
 beside 1.2 k with a transaction for each thread and 15 k for bare inserts in groups of 100. Other work has its lanes to
 itself.
 
-A flight that meets another node's in one of its threads has to begin again; it goes on in two halves, so that one thread
-does not keep the others. And the number of threads in a flight is halved whenever that happens, and grows by one whenever
-it does not.
+A flight that meets another node's in one of its threads has to begin again; it goes on in two halves, so that one
+thread does not keep the others. And the number of threads in a flight is halved whenever that happens, and grows by one
+whenever it does not.
 """
 
 from __future__ import annotations
