@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from hubbub.app import App
+from hubbub.buses.redis import RedisBus
 from hubbub.core.nouns import new_id
 from hubbub.hub import others
 from hubbub.stores.memory import MemoryStore
@@ -193,6 +195,19 @@ async def test_a_node_that_stops_or_falls_silent_takes_its_people_along(
     joseph.cut()
 
 
+async def test_whoever_is_sent_away_by_a_node_may_go_to_another_one_at_once(
+    two: tuple[House, House], nodes: Nodes
+) -> None:
+    one, other = two
+    async with await other.talk("text", fresh("bob")) as robert:
+        await nodes.stop(other)
+        assert (await robert.take("bye"))["retry_after"] < 0.5
+    await until(lambda: not one.app.hub.others.there)
+    async with await one.talk("text", fresh("ann")) as alice:
+        await nodes.stop(one)
+        assert (await alice.take("bye"))["retry_after"] >= 1
+
+
 async def test_a_guest_s_name_that_is_held_on_one_node_is_refused_on_the_other(two: tuple[House, House]) -> None:
     one, other = two
     bob = fresh("bob")
@@ -291,3 +306,38 @@ async def test_whatever_nobody_was_told_of_is_found_by_looking(two: tuple[House,
         await other.app.hub.others.compare()
         assert (await robert.message("can you hear me?"))["thread"] == thread
         assert poet in other.app.hub.assistants.by_name
+
+
+async def test_what_is_said_while_redis_is_away_is_heard_all_the_same(
+    two: tuple[House, House], redis: RedisServer
+) -> None:
+    one, other = two
+    async with await one.talk("text", fresh("ann")) as alice, await other.talk("text", fresh("bob")) as robert:
+        with redis.frozen():
+            await until(lambda: set(other.app.hub.bus.checks().values()) != {"ok"})
+            await alice.post("lobby", "said in the silence")
+            await robert.message("said in the silence")
+
+
+async def test_a_node_that_could_not_be_heard_says_so_when_it_can(
+    two: tuple[House, House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hubbub.hub.sweep.COMPARE_EVERY_S", 3600.0)
+    monkeypatch.setattr(others, "COMPARE_EVERY_S", 3600.0)
+    one, other = two
+    async with await one.talk("text", fresh("ann")) as alice, await other.talk("text", fresh("bob")) as robert:
+        bus = one.app.hub.bus
+        assert isinstance(bus, RedisBus)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bus._pipe, "_round_trip", _unreachable)
+            await alice.post("lobby", "nobody hears this")
+            await until(lambda: bus._pipe.trouble)
+            await until(lambda: not bus._pipe._events)
+        assert set(other.app.hub.bus.checks().values()) == {"ok"}
+        began = time.monotonic()
+        await robert.message("nobody hears this")
+        assert time.monotonic() - began < 2
+
+
+async def _unreachable(batch: object) -> None:
+    raise ConnectionError

@@ -63,7 +63,7 @@ class RedisBus:
         self.address = Address(url)
         base = f"{{{name}}}"
         self._node = secrets.token_hex(8)
-        self._pipe = Pipe(self.address, base)
+        self._pipe = Pipe(self.address, base, self._hushed)
         channels = [f"{base}:work", *([f"{base}:events"] if hears else [])]
         self._ear = Ear(self.address, channels, self._heard, self._may_have_missed)
         self._leases = Leases(self._pipe, self._node, lease_s, self._show)
@@ -104,7 +104,7 @@ class RedisBus:
                 await connection.close()
 
     def checks(self) -> dict[str, str]:
-        trouble = self._pipe.trouble
+        trouble = self._pipe.trouble or self._ear.trouble
         return {"redis": "ok" if trouble is None else f"Redis at {self.address} cannot be used: {trouble}."}
 
     # Events
@@ -147,6 +147,10 @@ class RedisBus:
         for ended in self._enders:
             ended(run)
 
+    def _hushed(self) -> None:
+        """Whoever heard everything else will not notice what they were not told."""
+        self._pipe.say("events", words.encode(words.Hushed(node=self._node)))
+
     def _may_have_missed(self) -> None:
         self._mirror.compare_now.set()
         for missed in self._missers:
@@ -173,6 +177,8 @@ class RedisBus:
             self._mirror.ended(word)
         elif isinstance(word, words.Lost):
             self._mirror.lost(word.run, word.attempt)
+        elif isinstance(word, words.Hushed):
+            self._may_have_missed()
         else:
             self._stop(word.run, forget=word.forget)
 

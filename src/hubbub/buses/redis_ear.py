@@ -13,7 +13,7 @@ from hubbub.buses.redis_pipe import FIRST_PAUSE_S, LONGEST_PAUSE_S, Address, why
 
 log = structlog.get_logger("hubbub.redis")
 
-SILENCE_S = 5.0
+SILENCE_S = 1.0
 """Without a word for so long Redis is asked whether it is there, and after as long again it counts as gone."""
 
 
@@ -32,7 +32,7 @@ class Ear:
         self._channels = channels
         self._hear = hear
         self._back = back
-        self._listening = False
+        self.trouble: str | None = "it has not been heard yet"
         self._tried = asyncio.Event()
 
     async def run(self) -> None:
@@ -58,13 +58,13 @@ class Ear:
                             left -= 1
                             if left == 0:
                                 pause_s = FIRST_PAUSE_S
-                                self._listening = True
+                                self.trouble = None
                                 self._tried.set()
                                 self._back()
             except Exception as failure:  # whatever it says: begin again
-                if self._listening:
+                if self.trouble is None:
                     log.warning("redis_not_heard", why=why(failure))
-                self._listening = False
+                self.trouble = why(failure)
                 self._tried.set()
             with contextlib.suppress(Exception):
                 await self._redis.connection_pool.disconnect()

@@ -143,12 +143,15 @@ class Pipe:
 
     Args:
         base: the key every other is made from.
+        hushed: called when Redis can be reached again after words were lost.
     """
 
-    def __init__(self, address: Address, base: str) -> None:
+    def __init__(self, address: Address, base: str, hushed: Callable[[], None]) -> None:
         self._address = address
         self._redis = address.client()
         self._base = base
+        self._hushed = hushed
+        self._lost = False  # a word, since the last one that went out
         self._due: deque[Command] = deque()
         self._events = self._event_bytes = 0  # that wait
         self._more = asyncio.Event()
@@ -163,6 +166,7 @@ class Pipe:
     def say(self, channel: str, word: bytes) -> None:
         """Publish a word; lost when Redis is away, or too much waits."""
         if self._events >= MOST_EVENTS or self._event_bytes + len(word) > MOST_EVENT_BYTES:
+            self._lost = True
             return
         self._events += 1
         self._event_bytes += len(word)
@@ -241,6 +245,9 @@ class Pipe:
                 if self.trouble is not None:
                     self.trouble = None
                     log.info("redis_connected", address=str(self._address))
+                if self._lost:
+                    self._lost = False
+                    self._hushed()
             if not self._due:
                 self._more.clear()
                 self._empty.set()
@@ -306,6 +313,7 @@ class Pipe:
         kept = []
         for command in [*batch, *self._due]:
             if command.script == "PUBLISH":
+                self._lost = True
                 continue
             if command.patient:
                 kept.append(command)

@@ -60,6 +60,10 @@ class Stop(Word, frozen=True, kw_only=True, tag="stop"):
     forget: bool
 
 
+class Hushed(Word, frozen=True, kw_only=True, tag="hushed"):
+    """What this node said lately may have been lost."""
+
+
 class Bell(Word, frozen=True, kw_only=True, tag="bell"):
     """There is something to take for that engine."""
 
@@ -67,7 +71,7 @@ class Bell(Word, frozen=True, kw_only=True, tag="bell"):
 
 
 _encode = msgspec.json.Encoder().encode
-_word = msgspec.json.Decoder(Said | Told | Ended | Lost | Stop | Bell)
+_word = msgspec.json.Decoder(Said | Told | Ended | Lost | Stop | Hushed | Bell)
 _task = msgspec.json.Decoder(Task)
 _ended = msgspec.json.Decoder(Ended)
 

@@ -44,10 +44,12 @@ log = structlog.get_logger("hubbub.hub")
 DRAIN_S = 3.0
 """How long sessions may take to get the answers they are owed when the hub stops."""
 
+RESTARTED_S = 1.0
+ELSEWHERE_S = 0.1
 BACK_AT_ONCE = 100
 LATEST_S = 10.0
-"""After a second so many sessions may come back, a tenth of a second later as many again, and so on; nobody is told to
-wait this much longer. Clients add a random part of their own."""
+"""After that time (the second where there are other nodes) so many sessions may come back, a tenth of a second later
+as many again, and so on; nobody is told to wait this much longer. Clients add a random part of their own."""
 
 RECHECKS = 10
 """Times a room's members are read at once until nobody has come or gone meanwhile."""
@@ -148,7 +150,12 @@ class Hub:
         self.stopping = True
         self.followers.wake_all()
         for place, session in enumerate([*self.sessions, *self.waiting_for_hello]):
-            session.dismiss("The server is restarting.", 1 + min(LATEST_S, place // BACK_AT_ONCE / 10))
+            session.dismiss("The server is restarting.", self.back_in_s + min(LATEST_S, place // BACK_AT_ONCE / 10))
+
+    @property
+    def back_in_s(self) -> float:
+        """When whoever is sent away may come back: as soon as this process may be there again, or to another node."""
+        return ELSEWHERE_S if self.others.there else RESTARTED_S
 
     async def drain(self) -> None:
         """Let everybody go who can, and nobody in."""
@@ -164,7 +171,7 @@ class Hub:
         self.stopping = True
         self.followers.wake_all()
         for session in [*self.sessions, *self.waiting_for_hello]:
-            session.end("shutdown", "The server is restarting.", retry_after=1)
+            session.end("shutdown", "The server is restarting.", retry_after=self.back_in_s)
         self.others.stop()
         await self.asking.stop()
         brief = self._tasks - self._standing

@@ -20,6 +20,7 @@ import structlog
 from hubbub.core import news
 from hubbub.core.errors import NotFound, Problem
 from hubbub.core.nouns import LOBBY, new_id
+from hubbub.hub.sweep import compare_heads
 
 if TYPE_CHECKING:
     from hubbub.hub.hub import Hub
@@ -60,11 +61,18 @@ class Others:
         self.online: Counter[str] = Counter()  # name -> to how many other nodes they are connected
         self.holders: Counter[str] = Counter()  # likewise, holding the name
         self._compared_at = self._read_at = time.monotonic()
+        self._missed = False  # something, since the last comparing began
+        self._comparing = False
 
     @property
     def names(self) -> list[str]:
         """Who is connected elsewhere."""
         return list(self.online)
+
+    @property
+    def there(self) -> bool:
+        """Has another node been heard lately?"""
+        return bool(self._nodes)
 
     def tell(self, said: news.AnyNews) -> None:
         self._hub.bus.tell(said)
@@ -132,9 +140,21 @@ class Others:
                 hub.spawn(hub.assistants.learn())
 
     def missed(self) -> None:
-        """Some of it may have got lost."""
-        self._read_at = float("-inf")
-        self._hub.spawn(self.compare())
+        """Some of it may have got lost. Messages are looked for at once, all else after what is being compared."""
+        self._hub.spawn(compare_heads(self._hub))
+        self._missed = True
+        if not self._comparing:
+            self._comparing = True
+            self._hub.spawn(self._look_for_missed())
+
+    async def _look_for_missed(self) -> None:
+        try:
+            while self._missed:
+                self._missed = False
+                self._read_at = float("-inf")
+                await self.compare()
+        finally:
+            self._comparing = False
 
     async def _look_at(self, thread: str) -> None:
         """Believe the store about who is in it."""

@@ -65,7 +65,7 @@ def with_id(frame: Any, id: str | int | None) -> Any:
 async def _hello(session: Session, request: frames.Hello) -> frames.Welcome | None:
     hub = session.hub
     if hub.stopping:
-        raise Shutdown("The server is restarting.", retry_after=1)
+        raise Shutdown("The server is restarting.", retry_after=hub.back_in_s)
     if session.name:
         raise NameTaken(f"This connection speaks as '{session.name}' already; open another one.")
     token, cookie = request.token, session.cookie

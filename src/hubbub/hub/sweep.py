@@ -21,6 +21,8 @@ UNUSED_S = 60.0
 
 
 COMPARE_EVERY_S = 10.0
+"""While the bus cannot be used it is every round."""
+
 COMPARE_AT_ONCE = 500
 """Rooms asked about in one query, which takes under a millisecond."""
 
@@ -40,7 +42,8 @@ async def sweep(hub: Hub) -> None:
             await hub.asking.sweep()
             for room in list(hub.unsure):
                 await hub.recheck(room)
-            if time.monotonic() - compared >= COMPARE_EVERY_S:
+            deaf = set(hub.bus.checks().values()) - {"ok"}
+            if deaf or time.monotonic() - compared >= COMPARE_EVERY_S:
                 compared = time.monotonic()
                 await compare_heads(hub)
         except Unavailable as failure:  # of the store; it may be back the next time
