@@ -49,6 +49,7 @@ class Server:
         self.before = list(before)
         self.program = list(program)
         self.port = self.tcp_port = 0
+        self.serves = False  # as far as whoever sends it work would know
         self.log = home.parent / f"{home.name}.log"
         self._process: asyncio.subprocess.Process | None = None
         self._options = process
@@ -98,6 +99,7 @@ class Server:
         assert said, f"the server did not start: {self.said[-2000:]}"
         ports = json.loads(said)
         self.port, self.tcp_port = ports["http"], ports["tcp"]
+        self.serves = True
         return self
 
     def signal(self, number: int) -> None:
@@ -107,11 +109,13 @@ class Server:
 
     async def kill(self) -> None:
         """kill -9."""
+        self.serves = False
         self.signal(signal.SIGKILL)
         await self.ended()
 
     async def stop(self) -> int:
         """SIGTERM; its exit code."""
+        self.serves = False
         self.signal(signal.SIGTERM)
         return await self.ended()
 

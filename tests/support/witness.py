@@ -84,6 +84,7 @@ class Witness(Remembering):
         self.byes: list[Frame] = []
         self.errors: list[Frame] = []
         self.resets: list[Frame] = []
+        self.ends: list[tuple[str, str]] = []  # of answers: (run, how)
         self.talker: Talker | None = None
         self.ready = asyncio.Event()
         self.done = False
@@ -192,6 +193,8 @@ class Witness(Remembering):
                 self.byes.append(frame)
             case "reset":
                 self.resets.append(frame)
+            case "run.completed" | "run.failed" | "run.cancelled":
+                self.ends.append((frame["run"], frame["type"]))
         self._news.set()
 
     async def _write(self, talker: Talker) -> None:
@@ -287,10 +290,10 @@ async def stored_log(path: Any, thread: str = LOBBY) -> list[tuple[int, str, str
         await store.close()
 
 
-async def told_log(at: Ports, thread: str = LOBBY) -> list[tuple[int, str, str]]:
+async def told_log(at: Ports, thread: str = LOBBY, name: str = "historian") -> list[tuple[int, str, str]]:
     """The thread's log as a running server tells it."""
     async with await FramedClient.open(at.tcp_port) as reader:
-        await reader.hello("historian", threads=[])
+        await reader.hello(name, threads=[])
         log: list[tuple[int, str, str]] = []
         more = True
         while more:

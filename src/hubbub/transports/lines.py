@@ -350,7 +350,7 @@ class LineDoor(SocketDoor):
         """Some kinds of `nc` stay after the end until something is typed, but not after a reset."""
         sock = self.transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
-            with contextlib.suppress(OSError):  # it is gone already
+            with contextlib.suppress(OSError, ValueError):  # it is gone already
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         super().cut()
 
