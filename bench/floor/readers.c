@@ -7,12 +7,14 @@
      --names WORD     what readers are called, before their number
      --control PORT   frames are not sent as messages but asked of an engine, which listens here
      --pid PID        the server, for its CPU time
+     --together N     so many wait for their welcome at most
+     --also PORT      another node; readers go round all of them. May be said several times
    Prints {"connected": …} once everybody is welcome, then reads commands:
      round SECONDS FRAMES WINDOW   sends for that long, at most so many frames; prints what happened
    Ends with its standard input. Whatever is lost, doubled or reordered is said under "void". */
 #include "net.h"
 
-enum { RING = 4096, CHUNK = 1 << 20, SKIP_FROM = 16 << 10, KNOWN_FROM = 64, GREETING = 200, STALLED_S = 10 };
+enum { RING = 4096, CHUNK = 1 << 20, SKIP_FROM = 16 << 10, KNOWN_FROM = 64, STALLED_S = 10, NODES = 16 };
 
 struct reader {
     int fd;
@@ -24,6 +26,7 @@ struct reader {
 };
 
 static struct reader *readers;
+static int nodes[NODES], node_count = 1, together = 200;
 static int reader_count, ep, greeted, welcomed, ended, idle, control_fd = -1, server_pid;
 static enum wire wire = WS;
 static const char *names = "r";
@@ -155,12 +158,12 @@ static void join(struct reader *r, int i) {
     greeted++;
 }
 
-static void everybody_joins(int port) {
+static void everybody_joins(void) {
     int wanted = reader_count + !idle;
     double began = now(), moved = began;
     while (welcomed < wanted && !*void_reason) {
         int before = welcomed;
-        while (greeted < wanted && greeted - welcomed < GREETING) join(readers + greeted, port);
+        while (greeted < wanted && greeted - welcomed < together) join(readers + greeted, nodes[greeted % node_count]);
         listen_for(100);
         if (welcomed != before) moved = now();
         if (now() - moved > STALLED_S) spoil("lost: %d of %d were welcomed", welcomed, wanted);
@@ -243,15 +246,18 @@ static void play(double seconds, unsigned frames, unsigned window) {
 }
 
 int main(int argc, char **argv) {
-    if (argc < 4) die("usage: readers PORT N TEXT [--wire ws|tcp] [--idle] [--control PORT] [--pid PID]");
+    if (argc < 4) die("usage: readers PORT N TEXT [--wire ws|tcp] [--idle] [--control PORT] [--pid PID] [--together N] [--also PORT]");
     for (int i = 4; i < argc; i++) {
         if (!strcmp(argv[i], "--idle")) idle = 1;
         else if (!strcmp(argv[i], "--names") && ++i < argc) names = argv[i];
         else if (!strcmp(argv[i], "--wire") && ++i < argc) wire = strcmp(argv[i], "tcp") ? WS : TCP;
         else if (!strcmp(argv[i], "--control") && ++i < argc) control_fd = dial(atoi(argv[i]), 0);
+        else if (!strcmp(argv[i], "--together") && ++i < argc) together = atoi(argv[i]);
+        else if (!strcmp(argv[i], "--also") && ++i < argc && node_count < NODES) nodes[node_count++] = atoi(argv[i]);
         else if (!strcmp(argv[i], "--pid") && ++i < argc) server_pid = atoi(argv[i]);
         else die("unknown option %s", argv[i]);
     }
+    nodes[0] = atoi(argv[1]);
     raise_file_limit();
     reader_count = atoi(argv[2]);
     text_bytes = atoi(argv[3]);
@@ -259,7 +265,7 @@ int main(int argc, char **argv) {
     readers = calloc(reader_count + 1, sizeof *readers);
     chunk = malloc(CHUNK);
     ep = epoll_create1(0);
-    everybody_joins(atoi(argv[1]));
+    everybody_joins();
     char line[128];
     while (fgets(line, sizeof line, stdin)) {
         double seconds;
