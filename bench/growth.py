@@ -30,7 +30,7 @@ SIZES = {"memory": (100, 1000, 10_000, 100_000), "sqlite": (100, 1000, 10_000, 1
 SHORT = (100, 1000)
 GOAL = 1.3
 FEW = 100
-TOGETHER = {"memory": 1000, "sqlite": 1000, "mongodb": 32}
+TOGETHER = {"memory": 1000, "sqlite": 1000, "mongodb": 1000}
 """Writes under way at once while a store is filled."""
 
 PAGE = 50

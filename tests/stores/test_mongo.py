@@ -300,6 +300,46 @@ async def test_many_who_arrive_under_one_name_on_two_nodes_are_one(nodes: Nodes)
     assert len(await nodes[1].memberships("lobby")) == 5
 
 
+async def test_a_crowd_that_arrives_at_two_nodes_at_once_is_let_in(nodes: Nodes) -> None:
+    await open_thread(nodes[0], id="lobby")
+    crowd = [f"m{n}" for n in range(600)]
+
+    await asyncio.gather(
+        *(nodes[n % 2].add_member(Member(name=name, arrived=True), [("lobby", None)]) for n, name in enumerate(crowd))
+    )
+
+    assert {member.name for member in await nodes[0].members()} == set(crowd)
+    assert {one.member for one in await nodes[1].memberships("lobby")} == set(crowd)
+    assert (await nodes[0].thread("lobby")).member_count == len(crowd)  # type: ignore[union-attr]
+
+
+async def test_who_gives_up_in_a_crowd_keeps_nobody_else_waiting(nodes: Nodes) -> None:
+    await open_thread(nodes[0], id="lobby")
+    coming = (nodes[0].add_member(Member(name=f"m{n}", arrived=True), [("lobby", 0)]) for n in range(60))
+    crowd = [asyncio.create_task(one) for one in coming]
+
+    for impatient in crowd[::2]:  # the first of those that are left does the work for all
+        await asyncio.wait(crowd, timeout=0.001)
+        impatient.cancel()
+    arrived = await asyncio.gather(*crowd[1::2])
+
+    there = {one.member for one in await nodes[1].memberships("lobby")}
+    assert {member.name for member in arrived} <= there
+    assert there == {member.name for member in await nodes[1].members()}
+
+
+async def test_a_crowd_of_readers_is_served_through_few_connections(mongo: mongod.Mongod, nodes: Nodes) -> None:
+    await open_thread(nodes[0], "joe")
+    with mongo.client() as client:
+        before = client.admin.command("serverStatus")["connections"]["totalCreated"]
+
+        found = await asyncio.gather(*(nodes[0].threads_of("joe") for _ in range(500)))
+
+        made = client.admin.command("serverStatus")["connections"]["totalCreated"] - before
+    assert all([thread.id for thread, _ in threads] == ["garden"] for threads in found)
+    assert made <= mongo_server.AT_ONCE
+
+
 async def test_order_is_that_of_arrival_whichever_node_it_was(nodes: Nodes) -> None:
     names = [f"m{n:02}" for n in range(20)]
     await open_thread(nodes[0])
@@ -318,8 +358,8 @@ async def test_one_message_asks_an_assistant_once_on_two_nodes(nodes: Nodes) -> 
     await open_thread(nodes[0], "openai")
 
     for trigger in range(1, 9):
-        begun = await asyncio.gather(*(node.begin_run(run_of(trigger=trigger)) for node in nodes))
-        assert [run is None for run in begun].count(True) == 1
+        runs = await asyncio.gather(*(node.begin_run(run_of(trigger=trigger)) for node in nodes))
+        assert [run is None for run in runs].count(True) == 1
 
 
 async def test_no_run_is_left_of_a_thread_that_another_node_deletes_meanwhile(nodes: Nodes) -> None:

@@ -26,7 +26,7 @@ from hubbub.stores.mongo_log import Log
 from hubbub.stores.mongo_members import MongoMembers
 from hubbub.stores.mongo_rows import Doc
 from hubbub.stores.mongo_runs import MongoRuns
-from hubbub.stores.mongo_server import Server, opening, reading
+from hubbub.stores.mongo_server import Server, opening
 from hubbub.stores.mongo_threads import MongoThreads
 
 
@@ -88,7 +88,7 @@ class MongoStore:
 
     async def _page(self, thread: str, seq: Doc, direction: int, limit: int, max_bytes: int) -> Page:
         taken: list[Message] = []
-        async with reading():
+        async with self._server.call():
             found = self._server["messages"].find({"thread": thread, "seq": seq}).sort("seq", direction)
             async with found.limit(limit + 1) as docs:
                 async for doc in docs:
@@ -104,14 +104,14 @@ class MongoStore:
         return Page(taken, False)
 
     async def message(self, thread: str, seq: int) -> Message | None:
-        async with reading():
+        async with self._server.call():
             doc = await self._server["messages"].find_one({"thread": thread, "seq": seq})
         return rows.message(doc) if doc else None
 
     # Members and threads
 
     async def members(self) -> list[Member]:
-        async with reading():
+        async with self._server.call():
             return [rows.member(doc) async for doc in self._server["members"].find().sort("n", ASCENDING)]
 
     async def add_member(self, member: Member, joins: Sequence[tuple[str, int | None]] = ()) -> Member:
@@ -121,13 +121,13 @@ class MongoStore:
         return await self._threads.create(thread, members)
 
     async def thread(self, id: str) -> Thread | None:
-        async with reading():
+        async with self._server.call():
             doc = await self._server["threads"].find_one({"_id": id, "deleting": False})
         return rows.thread(doc) if doc else None
 
     async def heads(self, threads: Sequence[str]) -> dict[str, int]:
         live = {"_id": {"$in": list(threads)}, "deleting": False}
-        async with reading():
+        async with self._server.call():
             return {doc["_id"]: doc["head"] async for doc in self._server["threads"].find(live, {"head": 1})}
 
     async def update_thread(self, id: str, *, title: str | None = None, public: bool | None = None) -> Thread:
@@ -137,11 +137,11 @@ class MongoStore:
         await self._threads.delete(id)
 
     async def private_thread(self, one: str, other: str) -> Thread | None:
-        async with reading():
+        async with self._server.call():
             return await self._threads.of_pair(rows.pair(one, other))
 
     async def threads_of(self, member: str) -> list[tuple[Thread, int]]:
-        async with reading():
+        async with self._server.call():
             places = self._server["memberships"].find({"member": member}).sort("n", ASCENDING)
             seen = {doc["thread"]: doc["seen"] async for doc in places}
             live = {"_id": {"$in": list(seen)}, "deleting": False}
@@ -150,17 +150,17 @@ class MongoStore:
 
     async def public_threads(self) -> list[Thread]:
         public = {"public": True, "deleting": False}
-        async with reading():
+        async with self._server.call():
             return [rows.thread(doc) async for doc in self._server["threads"].find(public).sort("n", ASCENDING)]
 
     async def memberships(self, thread: str) -> list[Membership]:
-        async with reading():
+        async with self._server.call():
             found = self._server["memberships"].find({"thread": thread}).sort("n", ASCENDING)
             return [rows.membership(doc) async for doc in found]
 
     async def role(self, thread: str, member: str) -> Role | None:
         one = {"thread": thread, "member": member}
-        async with reading():
+        async with self._server.call():
             doc = await self._server["memberships"].find_one(one, {"role": 1})
         return Role(doc["role"]) if doc else None
 

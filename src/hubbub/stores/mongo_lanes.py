@@ -22,12 +22,12 @@ from typing import TypeVar
 
 from hubbub.core.errors import Unavailable
 from hubbub.core.nouns import Draft, Message, Role
-from hubbub.stores.mongo_server import AWAY, PATIENCE_S, outside
+from hubbub.stores.mongo_server import AWAY, BUSY, FLIGHTS, PATIENCE_S, outside
 
 T = TypeVar("T")
 
 MAX_FLIGHTS = 2
-MAX_TOGETHER = 64
+MAX_TOGETHER = FLIGHTS // MAX_FLIGHTS
 """Threads in a flight."""
 
 POLITE_S = 1.0
@@ -70,10 +70,11 @@ class Met(Enum):
 class _Turn:
     """Work that has its lanes to itself, once `granted` is done."""
 
-    __slots__ = ("granted", "has_them", "lanes")
+    __slots__ = ("granted", "group", "has_them", "lanes")
 
-    def __init__(self, lanes: tuple[str, ...], granted: asyncio.Future[None]) -> None:
+    def __init__(self, lanes: tuple[str, ...], group: object, granted: asyncio.Future[None]) -> None:
         self.lanes = lanes
+        self.group = group
         self.granted = granted
         self.has_them = False
 
@@ -122,14 +123,14 @@ class Lanes:
         self._enter(draft.thread, Posting(draft, roles, done))
         return done
 
-    async def alone(self, lanes: Sequence[str], work: Callable[[], Awaitable[T]]) -> T:
+    async def alone(self, lanes: Sequence[str], work: Callable[[], Awaitable[T]], group: object = None) -> T:
         """Do `work` when everything that came before in these lanes is done, and nothing else in them meanwhile.
-        Raises Unavailable when that takes too long."""
+        `group`: see `ends_with`. Raises Unavailable when that takes too long."""
         refused = self._refused()
         if refused is not None:
             raise refused
         loop = asyncio.get_running_loop()
-        turn = _Turn(tuple(dict.fromkeys(lanes)), loop.create_future())
+        turn = _Turn(tuple(dict.fromkeys(lanes)), group, loop.create_future())
         for lane in turn.lanes:
             self._enter(lane, turn)
         too_late = loop.call_later(PATIENCE_S, turn.give_up)
@@ -141,6 +142,11 @@ class Lanes:
             too_late.cancel()
             self._leave(turn)
 
+    def ends_with(self, group: object, lanes: Sequence[str]) -> bool:
+        """Is everything that came last in these lanes a turn of this group?"""
+        last = (self._lanes[lane][-1] if self._lanes.get(lane) else None for lane in lanes)
+        return all(isinstance(entry, _Turn) and entry.group is group for entry in last)
+
     async def close(self) -> None:
         """Finish what was accepted. Nothing is accepted from now on."""
         self._closed = True
@@ -150,7 +156,7 @@ class Lanes:
         if self._closed:
             return Unavailable("The store is closed.", retry_after=1)
         if self._waiting >= MAX_WAITING:
-            return Unavailable("The database cannot keep up; try again in a moment.", retry_after=1)
+            return Unavailable(BUSY, retry_after=1)
         return None
 
     def _enter(self, lane: str, entry: Posting | _Turn) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from pymongo import ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
@@ -15,9 +15,12 @@ from hubbub.stores import mongo_rows as rows
 from hubbub.stores.mongo_appends import NO_THREAD, Appends, again, own_mark
 from hubbub.stores.mongo_lanes import Committed, Lanes
 from hubbub.stores.mongo_rows import Doc
-from hubbub.stores.mongo_server import Server, outcomes
+from hubbub.stores.mongo_server import Server, outcomes, outside
 
 T = TypeVar("T")
+A = TypeVar("A")
+
+MAX_TOGETHER = 256
 
 
 class Log:
@@ -31,22 +34,38 @@ class Log:
     def append(self, draft: Draft, roles: frozenset[Role] | None) -> Future[Message]:
         return self._lanes.append(draft, roles)
 
-    async def alone(self, lanes: Sequence[str], work: Callable[[], Awaitable[T]]) -> T:
-        """Do `work` in its turn; `lanes` are the threads it changes, and what else is to be made once."""
+    async def alone(
+        self, lanes: Sequence[str], work: Callable[[], Awaitable[T]], *, group: object = None, marks: bool = False
+    ) -> T:
+        """Do `work` in its turn; `lanes` are the threads it changes, and what else is to be made once.
+
+        Args:
+            group: see `ends_with`.
+            marks: only marks are moved.
+        """
 
         async def turn() -> T:
             try:
                 with outcomes():
                     return await work()
             finally:
-                for lane in lanes:
+                for lane in () if marks else lanes:
                     self._appends.forget(lane)
 
-        return await self._lanes.alone(lanes, turn)
+        return await self._lanes.alone(lanes, turn, group)
+
+    def ends_with(self, group: object, lanes: Sequence[str]) -> bool:
+        """See `Lanes.ends_with`."""
+        return self._lanes.ends_with(group, lanes)
 
     async def write(self, lanes: Sequence[str], work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
         """`alone`, in one transaction."""
-        return await self.alone(lanes, lambda: self.server.transaction(work))
+        return await self.alone(lanes, lambda: self.transaction(work))
+
+    async def transaction(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
+        """See `Server.transaction`."""
+        async with self.server.place():
+            return await self.server.transaction(work)
 
     async def close(self) -> None:
         await self._lanes.close()
@@ -87,3 +106,59 @@ class Log:
         )
         await self.server["messages"].insert_one(rows.of_message(message, draft.key), session=session)
         return message
+
+
+class _Waiting(Generic[A, T]):
+    __slots__ = ("call", "outcome")
+
+    def __init__(self, call: A) -> None:
+        self.call = call
+        self.outcome: T | Exception | None = None
+
+
+class Together(Generic[A, T]):
+    """Calls of one kind that follow each other in the same lanes: whoever's turn comes first does them all.
+
+    Args:
+        work: what each of these calls, up to `MAX_TOGETHER`, comes to: a result, or the problem to raise. Whoever
+            does it may be cancelled meanwhile; then it is done again for the others.
+        marks: see `Log.alone`.
+    """
+
+    def __init__(
+        self, log: Log, work: Callable[[Sequence[A]], Awaitable[Sequence[T | Exception]]], *, marks: bool = False
+    ) -> None:
+        self._log = log
+        self._work = work
+        self._marks = marks
+        self._newest: dict[tuple[str, ...], dict[_Waiting[A, T], None]] = {}
+
+    async def __call__(self, lanes: tuple[str, ...], call: A) -> T:
+        mine = _Waiting[A, T](call)
+        group = self._newest.get(lanes)
+        if group is None or not self._log.ends_with(group, lanes):
+            group = self._newest[lanes] = {}
+        group[mine] = None
+
+        async def turn() -> None:
+            if mine.outcome is not None:
+                return
+            some = list(group)[:MAX_TOGETHER]
+            try:
+                done: Sequence[T | Exception] = await self._work([one.call for one in some])
+            except Exception as failure:
+                done = [outside(failure)] * len(some)
+            for one, outcome in zip(some, done, strict=True):
+                one.outcome = outcome
+                group.pop(one, None)
+
+        try:
+            await self._log.alone(lanes, turn, group=group, marks=self._marks)
+        finally:
+            group.pop(mine, None)
+            if not group and self._newest.get(lanes) is group:
+                del self._newest[lanes]
+        if isinstance(mine.outcome, Exception):
+            raise mine.outcome
+        assert mine.outcome is not None
+        return mine.outcome

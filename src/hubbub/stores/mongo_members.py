@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from msgspec.structs import replace
-from pymongo import ASCENDING, ReturnDocument
+from pymongo import ASCENDING, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from hubbub.core import names
@@ -14,8 +14,11 @@ from hubbub.core.nouns import Draft, Kind, Member, Membership, Message, Role
 from hubbub.core.ports import Asker
 from hubbub.stores import mongo_rows as rows
 from hubbub.stores.mongo_appends import NO_THREAD
-from hubbub.stores.mongo_log import Log
+from hubbub.stores.mongo_log import Log, Together
 from hubbub.stores.mongo_rows import Doc
+
+ARRIVALS = "arrivals"
+"""The lane of whoever comes for the first time."""
 
 
 class MongoMembers:
@@ -25,35 +28,53 @@ class MongoMembers:
         self._members = log.server["members"]
         self._readers = log.server["readers"]
         self._threads = log.server["threads"]
+        self._let_in = Together(log, self._arrive)
+        self._move = Together(log, self._mark, marks=True)
 
     async def add(self, member: Member, joins: Sequence[tuple[str, int | None]]) -> Member:
-        key = names.key(member.name)
+        return await self._let_in((ARRIVALS, *(thread for thread, _ in joins)), (member, joins))
 
-        async def work() -> Member:
-            doc = await self._members.find_one({"_id": key})
-            known = rows.member(doc) if doc else None
-            if known and (known.arrived or not member.arrived):
-                return known
-            return await self._log.server.transaction(make)
+    async def _arrive(self, arriving: Sequence[tuple[Member, Sequence[tuple[str, int | None]]]]) -> list[Member]:
+        """All of them name the same threads."""
+        keys = list({names.key(member.name) for member, _ in arriving})
 
-        async def make(session: AsyncClientSession) -> Member:
-            doc = await self._members.find_one({"_id": key}, session=session)
-            known = rows.member(doc) if doc else None
-            if known and (known.arrived or not member.arrived):
-                return known
-            made = replace(known, arrived=True) if known else member
-            for thread, seen in joins:
-                held = await self._log.hold(session, thread)
-                if await self._one(session, thread, made.name) is None:
-                    await self._enter(session, thread, made.name, held["head"] if seen is None else seen, Role.MEMBER)
-                    await self._log.post(session, held, None, version=1, member_count=1)
-            if known:
-                await self._members.update_one({"_id": key}, {"$set": {"arrived": True}}, session=session)
-            else:
-                await self._members.insert_one(rows.of_member(made), session=session)
-            return made
+        async def work(session: AsyncClientSession) -> list[Member]:
+            found = self._members.find({"_id": {"$in": keys}}, session=session)
+            before = {doc["_id"]: rows.member(doc) async for doc in found}
+            now = dict(before)
+            marks: dict[str, dict[str, int | None]] = {thread: {} for thread, _ in arriving[0][1]}
+            for member, joins in arriving:
+                key = names.key(member.name)
+                known = now.get(key)
+                if known is None or (member.arrived and not known.arrived):
+                    now[key] = replace(known, arrived=True) if known else member
+                    for thread, seen in joins:
+                        marks[thread][now[key].name] = seen
+            for thread, seen_by in marks.items():
+                if seen_by:
+                    await self._enter_all(session, thread, seen_by)
+            made = [rows.of_member(member) for key, member in now.items() if key not in before]
+            arrived = [key for key, member in before.items() if now[key] != member]
+            if made:
+                await self._members.insert_many(made, session=session)
+            if arrived:
+                await self._members.update_many({"_id": {"$in": arrived}}, {"$set": {"arrived": True}}, session=session)
+            return [now[names.key(member.name)] for member, _ in arriving]
 
-        return await self._log.alone([f"member {key}", *(thread for thread, _ in joins)], work)
+        return await self._log.transaction(work)
+
+    async def _enter_all(self, session: AsyncClientSession, thread: str, marks: Mapping[str, int | None]) -> None:
+        held = await self._log.hold(session, thread)
+        inside = {"thread": thread, "member": {"$in": list(marks)}}
+        there = {doc["member"] async for doc in self._memberships.find(inside, {"member": 1}, session=session)}
+        docs = [
+            rows.of_membership(thread, name, held["head"] if seen is None else seen, Role.MEMBER)
+            for name, seen in marks.items()
+            if name not in there
+        ]
+        if docs:
+            await self._memberships.insert_many(docs, session=session)
+            await self._log.post(session, held, None, version=1, member_count=len(docs))
 
     async def join(self, membership: Membership, notice: Draft | None, by: Asker | None) -> Message | None:
         thread, member = membership.thread, membership.member
@@ -95,21 +116,24 @@ class MongoMembers:
         return await self._change(thread, by, work)
 
     async def see(self, thread: str, member: str, seq: int) -> int:
-        async def work() -> int:
+        return await self._move((thread,), (thread, member, seq))
+
+    async def _mark(self, seen: Sequence[tuple[str, str, int]]) -> list[int | Exception]:
+        """In one thread."""
+        thread = seen[0][0]
+        async with self._log.server.place():
             found = await self._threads.find_one({"_id": thread, "deleting": False}, {"head": 1})
             if found is None:
                 raise NotFound(NO_THREAD)
-            moved = await self._memberships.find_one_and_update(
-                {"thread": thread, "member": member},
-                {"$max": {"seen": max(0, min(seq, found["head"]))}},
-                {"seen": 1},
-                return_document=ReturnDocument.AFTER,
-            )
-            if moved is None:
-                raise NotFound("You are not in this thread.")
-            return int(moved["seen"])
-
-        return await self._log.alone([thread], work)
+            forward = [
+                UpdateOne({"thread": thread, "member": member}, {"$max": {"seen": max(0, min(seq, found["head"]))}})
+                for _, member, seq in seen
+            ]
+            await self._memberships.bulk_write(forward, ordered=False)
+            theirs = {"thread": thread, "member": {"$in": [member for _, member, _ in seen]}}
+            marks = {doc["member"]: doc["seen"] async for doc in self._memberships.find(theirs)}
+        not_in = NotFound("You are not in this thread.")
+        return [marks.get(member, not_in) for _, member, _ in seen]
 
     async def _change(
         self,

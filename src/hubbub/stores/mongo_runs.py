@@ -9,7 +9,6 @@ from pymongo.errors import DuplicateKeyError
 from hubbub.core.nouns import Draft, Message, Run, RunState
 from hubbub.stores import mongo_rows as rows
 from hubbub.stores.mongo_log import Log
-from hubbub.stores.mongo_server import outcomes, reading
 
 
 class MongoRuns:
@@ -29,7 +28,7 @@ class MongoRuns:
 
         async def work() -> Run | None:
             try:
-                return await self._log.server.transaction(make)
+                return await self._log.transaction(make)
             except DuplicateKeyError:
                 return None
 
@@ -37,21 +36,21 @@ class MongoRuns:
 
     async def last_asked(self, thread: str, assistant: str) -> int:
         asked = {"thread": thread, "assistant": assistant, "trigger": {"$gt": 0}}
-        async with reading():
+        async with self._log.server.call():
             found = await self._runs.find_one(asked, {"trigger": 1}, sort=[("trigger", DESCENDING)])
         return int(found["trigger"]) if found else 0
 
     async def one(self, id: str) -> Run | None:
-        async with reading():
+        async with self._log.server.call():
             doc = await self._runs.find_one({"_id": id})
         return rows.run(doc) if doc else None
 
     async def open(self) -> list[Run]:
-        async with reading():
+        async with self._log.server.call():
             return [rows.run(doc) async for doc in self._runs.find({"open": True}).sort("n", ASCENDING)]
 
     async def move(self, id: str, state: RunState, attempt: int) -> Run | None:
-        with outcomes():
+        async with self._log.server.call():
             doc = await self._runs.find_one_and_update(
                 {"_id": id, "open": True, "attempt": {"$lte": attempt}},
                 {"$set": {"state": state.value, "open": not state.ended, "attempt": attempt}},

@@ -44,13 +44,13 @@ class MongoThreads:
             if pair and (known := await self.of_pair(pair)):
                 return known
             try:
-                return await self._log.server.transaction(make)
+                return await self._log.transaction(make)
             except DuplicateKeyError:
                 if pair and (known := await self.of_pair(pair)):  # another node was first
                     return known
             if await self._threads.find_one({"_id": thread.id, "deleting": True}, {"_id": 1}):
                 await self.sweep(thread.id)
-                return await self._log.server.transaction(make)
+                return await self._log.transaction(make)
             raise KeyConflict(f"There is a thread {thread.id!r} already.")
 
         return await self._log.alone([thread.id, f"pair {pair}"] if pair else [thread.id], work)
@@ -84,7 +84,7 @@ class MongoThreads:
             return True
 
         async def work() -> None:
-            if await self._log.server.transaction(hide):
+            if await self._log.transaction(hide):
                 await self.sweep(id)
 
         await self._log.alone([id], work)
@@ -105,7 +105,7 @@ class MongoThreads:
                 await self._threads.delete_one(doomed, session=session)
             return len(messages) == BROOM
 
-        while await self._log.server.transaction(some):
+        while await self._log.transaction(some):
             pass
 
     async def sweep_all(self) -> None:
