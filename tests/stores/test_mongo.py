@@ -300,6 +300,27 @@ async def test_many_who_arrive_under_one_name_on_two_nodes_are_one(nodes: Nodes)
     assert len(await nodes[1].memberships("lobby")) == 5
 
 
+async def test_nodes_that_write_to_the_same_threads_still_write_many_drafts_at_once(mongo: mongod.Mongod) -> None:
+    flights: list[int] = []
+    mongod.wipe(mongo, "nodes")
+    pair = [MongoStore(mongod.uri([mongo]), "nodes", committed=lambda drafts, _: flights.append(drafts)) for _ in "ab"]
+    for node in pair:
+        await node.open()
+    for n in range(20):
+        await open_thread(pair[0], "joe", id=f"t{n}")
+
+    async def write(node: MongoStore, thread: str) -> None:
+        for _ in range(10):
+            await node.append(draft("hello", "joe", thread=thread))
+
+    await asyncio.gather(*(write(node, f"t{n}") for n in range(20) for node in pair))
+
+    assert set((await pair[0].heads([f"t{n}" for n in range(20)])).values()) == {20}
+    assert sum(flights) / len(flights) > 12
+    for node in pair:
+        await node.close()
+
+
 async def test_a_crowd_that_arrives_at_two_nodes_at_once_is_let_in(nodes: Nodes) -> None:
     await open_thread(nodes[0], id="lobby")
     crowd = [f"m{n}" for n in range(600)]

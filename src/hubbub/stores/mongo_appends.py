@@ -21,11 +21,14 @@ from pymongo.errors import PyMongoError
 from hubbub.core.errors import NOT_HERE, KeyConflict, NotFound, Problem, Unavailable
 from hubbub.core.nouns import Draft, Message
 from hubbub.stores import mongo_rows as rows
-from hubbub.stores.mongo_lanes import Flight, Met, Posting
+from hubbub.stores.mongo_lanes import Flight, Posting
 from hubbub.stores.mongo_rows import Doc
 from hubbub.stores.mongo_server import AWAY, PATIENCE_S, Server, is_duplicate
 
 MAX_KNOWN = 50_000
+
+SPLIT_S = 0.2
+"""For so long a flight that meets another node's begins again as a whole."""
 
 NO_THREAD = "There is no such thread."
 
@@ -35,7 +38,7 @@ class _Stale(Exception):
 
 
 class _Crowded(Exception):
-    """Another node has one of these threads; the others need not wait for it."""
+    """Somebody has kept one of these threads for long; the others need not wait for it."""
 
 
 class _Known:
@@ -108,23 +111,32 @@ class Appends:
         """It changes in another way than by a flight."""
         self._known.pop(thread, None)
 
-    async def fly(self, flight: Flight, met: Met = Met.NOBODY) -> Met:
-        """Write the drafts and tell each how it went; whether another node was met. Raises PyMongoError: the
-        outcome is unknown for all that were not told."""
+    async def fly(self, flight: Flight, shared: bool) -> set[str]:
+        """Write the drafts and tell each how it went.
+
+        Args:
+            shared: another node writes to these threads, too.
+
+        Returns: the threads that turned out to be shared. Raises PyMongoError: the outcome is unknown for all that
+        were not told.
+        """
         until = time.monotonic() + PATIENCE_S
+        split_at = time.monotonic() + SPLIT_S
         if len(self._known) > MAX_KNOWN:
             self._known = {thread: known for thread, known in self._known.items() if thread in flight}
+        believed: dict[str, _Known] = {}
+        hold_first = shared
         tries = 0
 
         async def attempt(session: AsyncClientSession) -> _Plan:
-            nonlocal met, tries
+            nonlocal believed, hold_first, tries
             tries += 1
             if tries > 1:
-                met = Met.IN_THE_WAY
-                self._forget(flight)
-                if len(flight) > 1:
+                believed = self._forget(flight) | believed
+                hold_first = True
+                if len(flight) > 1 and time.monotonic() > split_at:
                     raise _Crowded
-            if met is not Met.NOBODY:  # what is read after this is true until the end
+            if hold_first:  # what is read after this is true until the end
                 held = {"_id": {"$in": list(flight)}}
                 await self._server["threads"].update_many(held, {"$inc": {"touched": 1}}, session=session)
             return await self._attempt(session, flight)
@@ -134,20 +146,23 @@ class Appends:
                 tries = 0
                 try:
                     plan = await self._server.transaction(attempt)
+                    moved = {thread for thread, known in believed.items() if self._differs(thread, known)}
                     await self._settle(plan)
-                    break
+                    return moved
                 except _Crowded:
                     threads = list(flight.items())
                     halves = dict(threads[::2]), dict(threads[1::2])
-                    for failed in await asyncio.gather(
-                        *(self.fly(half, met) for half in halves), return_exceptions=True
+                    met: set[str] = set()
+                    for half in await asyncio.gather(
+                        *(self.fly(half, True) for half in halves), return_exceptions=True
                     ):
-                        if isinstance(failed, BaseException):
-                            raise failed from None
-                    break
+                        if isinstance(half, BaseException):
+                            raise half from None
+                        met |= half
+                    return met
                 except _Stale:
-                    met = Met.TRACES if met is Met.NOBODY else met
-                    self._forget(flight)
+                    believed = self._forget(flight) | believed
+                    hold_first = True
                 except PyMongoError as failure:
                     self._forget(flight)
                     if not is_duplicate(failure):
@@ -158,11 +173,15 @@ class Appends:
                     raise
                 if time.monotonic() > until:
                     raise Unavailable(AWAY, retry_after=1)
-        return met
+        return set()
 
-    def _forget(self, flight: Flight) -> None:
-        for thread in flight:
-            self.forget(thread)
+    def _forget(self, flight: Flight) -> dict[str, _Known]:
+        """What was believed of these threads."""
+        return {thread: known for thread in flight if (known := self._known.pop(thread, None))}
+
+    def _differs(self, thread: str, before: _Known) -> bool:
+        now = self._known.get(thread)
+        return now is None or (now.head, now.version) != (before.head, before.version)
 
     async def _attempt(self, session: AsyncClientSession, flight: Flight) -> _Plan:
         await self._learn(session, flight)

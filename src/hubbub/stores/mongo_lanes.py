@@ -5,9 +5,11 @@ together: one transaction for many threads. Measured with 100 senders in 50 thre
 beside 1.2 k with a transaction for each thread and 15 k for bare inserts in groups of 100. Other work has its lanes to
 itself.
 
-A flight that meets another node's in one of its threads has to begin again; it goes on in two halves, so that one
-thread does not keep the others. And the number of threads in a flight is halved whenever that happens, and grows by one
-whenever it does not.
+A flight that meets another node's in one of its threads has to begin again. Such threads are shared, for a while: they
+fly with each other only, so that they keep no others, and after each flight they are left to the other node for a
+moment. Measured with two nodes that each have 50 senders in the same 50 threads, that was 2 k messages a second beside
+0.5 k with flights that were halved whenever they met; with one thread of each node's fifty in common, 3.5 k beside
+2 k.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from enum import Enum, auto
 from typing import TypeVar
 
 from hubbub.core.errors import Unavailable
@@ -30,9 +31,11 @@ MAX_FLIGHTS = 2
 MAX_TOGETHER = FLIGHTS // MAX_FLIGHTS
 """Threads in a flight."""
 
-POLITE_S = 1.0
-"""For so long after another node was met, these threads are left to it for a moment after every flight; else it would
-hardly ever come between."""
+SHARED_S = 1.0
+"""For so long a thread is taken to be shared after another node was met there."""
+
+MAX_SHARED = 4096
+"""Threads that are remembered to be shared, before those are forgotten that no longer are."""
 
 MAX_GROUP = 1024
 MAX_GROUP_BYTES = 4 << 20
@@ -57,14 +60,6 @@ class Posting:
             self.done.set_exception(outcome)
         else:
             self.done.set_result(outcome)
-
-
-class Met(Enum):
-    """Whether another node writes to the threads of a flight."""
-
-    NOBODY = auto()
-    TRACES = auto()  # it has written since this one last looked
-    IN_THE_WAY = auto()  # it was writing at the same time, so that this one had to begin again
 
 
 class _Turn:
@@ -93,20 +88,21 @@ class Lanes:
     """One owner, one event loop.
 
     Args:
-        fly: writes a flight, tells every posting how it went, and returns what it met.
+        fly: writes a flight, whose threads are shared or not, tells every posting how it went, and returns the threads
+            in which another node was met.
         committed: called after each flight with how many drafts it had and the seconds it took; None for those: it
             failed.
     """
 
-    def __init__(self, fly: Callable[[Flight], Awaitable[Met]], committed: Committed | None = None) -> None:
+    def __init__(self, fly: Callable[[Flight, bool], Awaitable[set[str]]], committed: Committed | None = None) -> None:
         self._fly = fly
         self._committed = committed
         self._lanes: dict[str, deque[Posting | _Turn]] = {}
         self._busy: set[str] = set()
         self._ready: dict[str, None] = {}  # lanes that may have come to something
         self._flights: set[asyncio.Task[None]] = set()
-        self._together = MAX_TOGETHER
-        self._polite_until = 0.0
+        self._in_the_air = 0
+        self._shared: dict[str, float] = {}  # until when
         self._waiting = 0
         self._scheduled = False
         self._closed = False
@@ -191,21 +187,25 @@ class Lanes:
                     self._ready.pop(one, None)
                 first.has_them = True
                 first.granted.set_result(None)
-        while self._ready and len(self._flights) < MAX_FLIGHTS:
-            flight = self._load()
-            task = asyncio.get_running_loop().create_task(self._take_off(flight))
+        while self._ready and self._in_the_air < MAX_FLIGHTS:
+            self._in_the_air += 1
+            task = asyncio.get_running_loop().create_task(self._take_off(*self._load()))
             self._flights.add(task)
 
     def _has_come(self, turn: _Turn) -> bool:
         return all(lane not in self._busy and self._lanes[lane][0] is turn for lane in turn.lanes)
 
-    def _load(self) -> Flight:
-        """The first drafts of as many lanes as may fly together."""
+    def _load(self) -> tuple[Flight, bool]:
+        """The first drafts of as many lanes as may fly together, all of them shared or none."""
         flight: Flight = {}
         count = size = 0
+        now = time.monotonic()
+        shared = self._shared.get(next(iter(self._ready)), 0.0) > now
         for lane in list(self._ready):
-            if len(flight) == self._together or count >= MAX_GROUP or size >= MAX_GROUP_BYTES:
+            if len(flight) == MAX_TOGETHER or count >= MAX_GROUP or size >= MAX_GROUP_BYTES:
                 break
+            if (self._shared.get(lane, 0.0) > now) is not shared:
+                continue
             entries, taken = self._lanes[lane], []
             while entries and isinstance(entries[0], Posting) and count < MAX_GROUP and size < MAX_GROUP_BYTES:
                 posting = entries.popleft()
@@ -216,12 +216,29 @@ class Lanes:
             flight[lane] = taken
             self._busy.add(lane)
             del self._ready[lane]
-        return flight
+        return flight, shared
 
-    async def _take_off(self, flight: Flight) -> None:
+    async def _take_off(self, flight: Flight, shared: bool) -> None:
+        began = time.monotonic()
+        try:
+            await self._fly_in_time(flight, shared, began - PATIENCE_S)
+        finally:
+            self._in_the_air -= 1
+            self._schedule()
+            try:
+                if shared:  # the other node would hardly ever come between
+                    await asyncio.sleep(random.uniform(0, min(time.monotonic() - began, SHARED_S)))
+            finally:
+                task = asyncio.current_task()
+                assert task is not None
+                self._flights.discard(task)
+                self._waiting -= sum(map(len, flight.values()))
+                for lane in flight:
+                    self._free(lane)
+
+    async def _fly_in_time(self, flight: Flight, shared: bool, too_late: float) -> None:
         in_time: Flight = {}
         try:
-            too_late = time.monotonic() - PATIENCE_S
             for lane, postings in flight.items():
                 fresh = [posting for posting in postings if posting.since > too_late]
                 for posting in postings[: len(postings) - len(fresh)]:  # the oldest
@@ -230,29 +247,18 @@ class Lanes:
                     in_time[lane] = fresh
             if in_time:
                 began = time.monotonic()
-                met = await self._fly(in_time)
+                met = await self._fly(in_time, shared)
                 now = time.monotonic()
                 self._note(in_time, now - began)
-                crowded = met is Met.IN_THE_WAY
-                self._together = max(1, len(flight) // 2) if crowded else min(MAX_TOGETHER, self._together + 1)
-                if met is not Met.NOBODY:
-                    self._polite_until = now + POLITE_S
-                if now < self._polite_until:
-                    await asyncio.sleep(random.uniform(0, min(now - began, POLITE_S)))
+                if len(self._shared) + len(met) > MAX_SHARED:
+                    self._shared = {lane: until for lane, until in self._shared.items() if until > now}
+                self._shared |= dict.fromkeys(met, now + SHARED_S)
         except Exception as failure:
             self._note(in_time, None)
             problem = outside(failure)
             for postings in in_time.values():
                 for posting in postings:
                     posting.tell(problem)
-        finally:
-            task = asyncio.current_task()
-            assert task is not None
-            self._flights.discard(task)
-            self._waiting -= sum(map(len, flight.values()))
-            for lane in flight:
-                self._free(lane)
-            self._schedule()
 
     def _note(self, flight: Flight, seconds: float | None) -> None:
         if self._committed is not None:
