@@ -74,6 +74,7 @@ class RedisBus:
         self._hearers: list[Callable[[Event], None]] = []
         self._enders: list[Callable[[str], None]] = []
         self._heeders: list[Callable[[AnyNews], None]] = []
+        self._puzzled = False
         self._missers: list[Callable[[], None]] = []
         self._takers: dict[str, set[asyncio.Event]] = {}  # by engine
         self._unwanted: set[asyncio.Future[Any]] = set()  # answers to a TAKE nobody waits for any more
@@ -162,7 +163,9 @@ class RedisBus:
         try:
             word = words.decode(payload)
         except ValueError as wrong:
-            log.warning("word_not_understood", why=str(wrong), bytes=len(payload))
+            # A later version may say many of them; one line tells that it is there.
+            tell, self._puzzled = log.debug if self._puzzled else log.warning, True
+            tell("word_not_understood", why=str(wrong), bytes=len(payload))
             return
         if isinstance(word, words.Bell):
             self._ring(word.engine)
