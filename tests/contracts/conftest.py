@@ -15,8 +15,12 @@ from hubbub.buses.redis import RedisBus
 from hubbub.core.nouns import new_id
 from hubbub.core.ports import Bus, Store
 from hubbub.stores import group_commit, sqlite
+from hubbub.stores.archive import Archive, Move
 from hubbub.stores.memory import MemoryStore
 from hubbub.stores.mongo import MongoStore
+from hubbub.stores.mongo_archive import MongoArchive
+from hubbub.stores.sqlite import SqliteStore
+from hubbub.stores.sqlite_archive import SqliteArchive
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -52,6 +56,41 @@ async def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         await made.open()
         yield made
         await made.close()
+
+
+class Place:
+    """Where there are no rows; makes archives and stores of it. `clear` leaves nothing at all there."""
+
+    def __init__(self, archive: Callable[[], Archive], store: Callable[[], Store], clear: Callable[[], None]) -> None:
+        self.archive = archive
+        self.store = store
+        self.clear = clear
+
+
+@pytest.fixture(params=["sqlite", "mongodb"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "sqlite":
+        file = tmp_path / "hubbub.db"
+        return Place(lambda: SqliteArchive(file), lambda: SqliteStore(file), lambda: None)
+    server = request.getfixturevalue("mongo")
+    uri = mongod.uri([server])
+
+    def drop() -> None:
+        with server.client() as client:
+            client.drop_database("archive")
+
+    mongod.wipe(server, "archive")
+    return Place(lambda: MongoArchive(uri, "archive"), lambda: MongoStore(uri, "archive"), drop)
+
+
+@pytest.fixture
+async def archive(place: Place) -> AsyncIterator[Archive]:
+    """One that is being filled."""
+    made = place.archive()
+    await made.open(fill=True)
+    await made.begin(Move(epoch="epoch", left="left"), rights=7)
+    yield made
+    await made.close()
 
 
 @pytest.fixture(scope="session")

@@ -564,7 +564,7 @@ async def test_what_a_killed_node_had_begun_keeps_nobody_out_for_long(nodes: Nod
     """MongoDB would wait a minute for it."""
     await open_thread(nodes[0], "alice")
     await nodes[0].append(draft("before"))
-    killed: AsyncMongoClient[Any] = AsyncMongoClient(mongod.uri([mongo]), appname="hubbub")
+    killed: AsyncMongoClient[Any] = AsyncMongoClient(mongod.uri([mongo]), appname="hubbub nodes")
     session = killed.start_session()
     await session.start_transaction()
     await killed["nodes"]["threads"].update_one({"_id": "garden"}, {"$inc": {"head": 5}}, session=session)

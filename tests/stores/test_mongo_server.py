@@ -82,9 +82,16 @@ def test_the_doctor_says_what_is_wrong_with_a_database(mongo: mongod.Mongod, tmp
         assert "nothing" not in client.list_database_names()
 
 
-async def test_a_name_no_database_can_have_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Unavailable, match=r"HUBBUB_DATABASE_NAME cannot be 'a\.b'"):
-        async with serving(tmp_path / "home", database_uri="mongodb://127.0.0.1:1/", database_name="a.b"):
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("a.b", r"HUBBUB_DATABASE_NAME cannot be 'a\.b'"),
+        ("é" * 100, r"HUBBUB_DATABASE_NAME has more than 63 bytes: 'éé"),
+    ],
+)
+async def test_a_name_no_database_can_have_is_refused(tmp_path: Path, name: str, says: str) -> None:
+    with pytest.raises(Unavailable, match=says):
+        async with serving(tmp_path / "home", database_uri="mongodb://127.0.0.1:1/", database_name=name):
             pass
 
 

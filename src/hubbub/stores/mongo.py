@@ -18,6 +18,7 @@ from hubbub.core.nouns import Draft, Member, Membership, Message, Role, Run, Run
 from hubbub.core.ports import Asker, Page
 from hubbub.stores import mongo_rows as rows
 from hubbub.stores import mongo_schema
+from hubbub.stores.archive import require_done
 from hubbub.stores.mongo_accounts import MongoAccounts
 from hubbub.stores.mongo_appends import NO_THREAD
 from hubbub.stores.mongo_assistants import MongoAssistants
@@ -51,6 +52,7 @@ class MongoStore:
         try:
             await server.connect()
             self.epoch = await mongo_schema.migrate(server.db)
+            require_done(await mongo_schema.move(server.db), f"the MongoDB database '{self._name}'")
             self._log = Log(server, self._committed)
             self._threads = MongoThreads(self._log)
             await self._threads.sweep_all()

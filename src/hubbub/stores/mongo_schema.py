@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 from pymongo import ASCENDING, IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure
 
 from hubbub.core.errors import Unavailable
 from hubbub.core.nouns import Kind, Role, RunState, new_id
+from hubbub.stores.archive import Move
 from hubbub.stores.mongo_rows import Doc
 
 EXISTS = 48
@@ -127,7 +129,7 @@ COLLECTIONS: dict[str, Doc] = {
         }
     ),
     "signed_out": _documents({"_id": _TEXT, "expires": _SECONDS, "version": _COUNT}),
-    "meta": _documents({}, {"schema": _COUNT, "epoch": _TEXT, "value": _COUNT}),
+    "meta": _documents({}, {"schema": _COUNT, "epoch": _TEXT, "value": _COUNT, "move": _TEXT, "writes": _COUNT}),
 }
 
 
@@ -212,3 +214,9 @@ async def migrate(db: AsyncDatabase[Doc]) -> str:
     kept = await meta.find_one({"_id": "hubbub"})
     assert kept is not None
     return str(kept["epoch"])
+
+
+async def move(db: AsyncDatabase[Doc]) -> Move | None:
+    """The move into this database, if there was one."""
+    found = await db["meta"].find_one({"_id": "move"})
+    return msgspec.json.decode(found["move"], type=Move) if found else None

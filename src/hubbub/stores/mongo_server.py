@@ -43,6 +43,9 @@ ORPHAN_S = 2.0
 
 APP = "hubbub"
 
+MAX_NAME = 63
+"""Bytes in the name of a database, says MongoDB."""
+
 DUPLICATE = 11000
 OUT_OF_DISK_SPACE = 14031
 AUTHENTICATION_FAILED, UNAUTHORIZED = 18, 13
@@ -78,13 +81,19 @@ class Server:
 
     Args:
         uri: may hold a password, so it is shown to nobody; neither is what the driver says of it.
+        app: what works on the database; the MongoDB server tells it of each connection.
+        patience_s: how long a call tries.
     """
 
-    def __init__(self, uri: str, name: str) -> None:
+    def __init__(self, uri: str, name: str, app: str = APP, patience_s: float = PATIENCE_S) -> None:
+        self._app = f"{app} {name}"
+        self._patience_s = patience_s
+        if len(name.encode()) > MAX_NAME:
+            raise Unavailable(f"HUBBUB_DATABASE_NAME has more than {MAX_NAME} bytes: {name[:MAX_NAME]!r} and more.")
         try:
             self.client: AsyncMongoClient[Doc] = AsyncMongoClient(
                 uri,
-                appname=APP,
+                appname=self._app,
                 connect=False,
                 w="majority",
                 journal=True,
@@ -92,7 +101,7 @@ class Server:
                 readPreference="primary",
                 retryReads=True,
                 retryWrites=True,
-                timeoutMS=int(PATIENCE_S * 1000),
+                timeoutMS=int(patience_s * 1000),
                 serverSelectionTimeoutMS=int(PATIENCE_S * 1000),
                 connectTimeoutMS=2000,
                 tz_aware=True,
@@ -131,7 +140,7 @@ class Server:
         except TimeoutError:
             raise Unavailable(BUSY, retry_after=1) from None
         try:
-            with pymongo.timeout(PATIENCE_S):
+            with pymongo.timeout(self._patience_s):
                 yield
         finally:
             self._places.release()
@@ -160,7 +169,7 @@ class Server:
                     raise _InTheWay(failure) from failure
                 raise
 
-        with pymongo.timeout(PATIENCE_S):
+        with pymongo.timeout(self._patience_s):
             async with self.client.start_session() as session:
                 while True:
                     try:
@@ -171,7 +180,7 @@ class Server:
                             read_preference=ReadPreference.PRIMARY,
                         )
                     except _InTheWay as hindered:
-                        if time.monotonic() > began + PATIENCE_S:
+                        if time.monotonic() > began + self._patience_s:
                             raise hindered.failure from None
                     # The driver would wait longer each time, up to half a second, and so hardly ever come between the
                     # transactions of a busy node.
@@ -180,13 +189,23 @@ class Server:
                         look_at = time.monotonic() + HINDERED_S
                         await self._end_orphans()
 
+    async def others(self) -> int:
+        """How many connections servers and commands of ours have to this database, as far as one may see."""
+        pipeline: list[dict[str, Any]] = [
+            {"$currentOp": {"allUsers": False, "idleConnections": True}},
+            {"$match": {"appName": f"{APP} {self.db.name}", "command.hello": {"$exists": False}}},
+        ]
+        now = self.client.get_database("admin", read_concern=ReadConcern("local"))
+        async with await now.aggregate(pipeline) as found:
+            return len([doc async for doc in found])
+
     async def _end_orphans(self) -> None:
         """End the transactions of nodes that were killed in the middle of one. MongoDB itself would keep everybody out
         of the threads they had touched for a minute. One that is ended though its node lives is begun again there."""
         with contextlib.suppress(PyMongoError):
             pipeline: list[dict[str, Any]] = [
                 {"$currentOp": {"allUsers": False, "idleSessions": True}},
-                {"$match": {"appName": APP, "transaction.timeOpenMicros": {"$gt": int(ORPHAN_S * 1_000_000)}}},
+                {"$match": {"appName": self._app, "transaction.timeOpenMicros": {"$gt": int(ORPHAN_S * 1_000_000)}}},
                 {"$project": {"id": "$lsid.id"}},
             ]
             now = self.client.get_database("admin", read_concern=ReadConcern("local"))

@@ -33,6 +33,7 @@ from hubbub.core.nouns import (
 from hubbub.core.ports import Asker, Page
 from hubbub.stores import backup, sqlite_file
 from hubbub.stores import sqlite_rows as rows
+from hubbub.stores.archive import require_done
 from hubbub.stores.group_commit import SLOW_S, GroupCommit, outside
 from hubbub.stores.sqlite_accounts import SqliteAccounts
 from hubbub.stores.sqlite_assistants import SqliteAssistants
@@ -103,6 +104,7 @@ class SqliteStore:
         undo.callback(lambda: self._writer.close())
         bring_up = sqlite_file.require if self._beside else sqlite_file.migrate
         bring_up(self._writer, self.path, sqlite_file.migrations())
+        require_done(sqlite_file.move(self._writer), f"the file {self.path}")
         self._reader = sqlite_file.connect(self.path, beside=self._beside)
         undo.callback(lambda: self._reader.close())
         self.epoch = sqlite_file.epoch(self._writer)

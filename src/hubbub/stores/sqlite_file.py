@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import cast
 
 import apsw
+import msgspec
 
 from hubbub.core.errors import Unavailable
 from hubbub.core.nouns import new_id
+from hubbub.stores.archive import Move
 
 PATIENCE_S = 5.0
 """How long one waits for the other where a server and a command must not meet."""
@@ -206,6 +208,12 @@ def epoch(db: apsw.Connection) -> str:
     if db.execute(sql).fetchone() is None:
         db.execute("INSERT INTO meta (name, value) VALUES ('epoch', ?)", (new_id()[:8],))
     return cast(str, db.execute(sql).get)
+
+
+def move(db: apsw.Connection) -> Move | None:
+    """The move into this file, if there was one."""
+    row = db.execute("SELECT value FROM meta WHERE name = 'move'").fetchone()
+    return msgspec.json.decode(cast(str, row[0]), type=Move) if row else None
 
 
 def fsync_s(directory: Path) -> float:
