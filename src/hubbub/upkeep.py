@@ -1,4 +1,4 @@
-"""Looking after an installation from outside the server: backup and restore."""
+"""Looking after an installation from outside the server: backup, restore, and moving the data elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hubbub.config import Settings
 from hubbub.core.errors import BadRequest, Unavailable
 from hubbub.process import prepare_home
 from hubbub.stores import backup
+from hubbub.stores.archive import Archive, Told, move
 from hubbub.stores.backup import Contents, incoming
 from hubbub.stores.sqlite import DATABASE
 from hubbub.stores.sqlite_file import DirectoryLock
@@ -64,6 +65,36 @@ def restore(settings: Settings, file: Path) -> tuple[Contents, Path | None]:
         finally:
             lock.close()
     return contents, next(iter(backup.kept_aside(path) - before), None)
+
+
+async def migrate(settings: Settings, source: str, target: str, told: Told) -> tuple[str, str, dict[str, int]]:
+    """Move everything from `sqlite` to `mongodb` or back, or go on with that: where it was, where it is, and how many
+    rows were moved, by kind; none when that had been done already. Raises BadRequest and Unavailable with what to do.
+    """
+    if source == target:
+        raise BadRequest(f"The data are in {source} already: --from and --to name two different places.")
+    if not settings.database_uri:
+        raise BadRequest("Where MongoDB is, DATABASE_URI says, such as mongodb://127.0.0.1:27017/?replicaSet=rs0.")
+    old, new = _archive(settings, source), _archive(settings, target)
+    if target == "sqlite":
+        prepare_home(settings.home)
+    try:
+        await old.open(fill=False)
+        await new.open(fill=True)
+        return old.name, new.name, await move(old, new, told)
+    finally:
+        await new.close()
+        await old.close()
+
+
+def _archive(settings: Settings, place: str) -> Archive:
+    if place == "mongodb":
+        from hubbub.stores.mongo_archive import MongoArchive
+
+        return MongoArchive(settings.database_uri, settings.database_name)
+    from hubbub.stores.sqlite_archive import SqliteArchive
+
+    return SqliteArchive(settings.home / DATABASE)
 
 
 async def replaced(settings: Settings) -> None:

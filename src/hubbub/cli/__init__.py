@@ -10,9 +10,9 @@ import argparse
 from collections.abc import Sequence
 
 from hubbub import __version__
-from hubbub.cli import ai, backup, chat, config, doctor, load, restore, serve, thermometer, up, user, worker
+from hubbub.cli import ai, backup, chat, config, doctor, load, migrate, restore, serve, thermometer, up, user, worker
 
-COMMANDS = (up, serve, worker, chat, ai, thermometer, load, user, config, doctor, backup, restore)
+COMMANDS = (up, serve, worker, chat, ai, thermometer, load, user, config, doctor, backup, restore, migrate)
 
 
 def parser() -> argparse.ArgumentParser:
