@@ -27,8 +27,8 @@ sys.path.append(str(machine.HERE.parent / "tests"))
 NODES = (1, 2, 3)
 READERS = 900
 WINDOW = 16
-ARRIVALS = 20
-"""Each new member is a transaction in the lobby, and one that has waited for four seconds is refused."""
+ARRIVALS = 200
+"""Readers who come at the same moment."""
 
 KEY = "0123456789abcdef0123456789abcdef"
 
