@@ -11,7 +11,7 @@ PYTEST := pytest -n 2 --dist loadfile
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help demo test test-long test-coverage check-all format format-check lint type-check web-check \
-        install dev-install setup-dev run-dev load-test load-test-full load-test-ramp bench bench-short web page build clean
+        install dev-install setup-dev run-dev run-gunicorn load-test load-test-full load-test-ramp bench bench-short web page build clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name what; do printf '  make %-15s %s\n' "$$name" "$$what"; done
@@ -56,6 +56,9 @@ setup-dev: dev-install  ## dev-install, and check every commit before it is made
 
 run-dev: page  ## run the server alone, and again after each change of the code
 	@$(RUN) uvicorn hubbub.asgi:app --reload $(ARGS)
+
+run-gunicorn: page  ## run it under gunicorn, in several processes where MongoDB and Redis are set
+	@$(UV) run --locked --no-dev --extra gunicorn gunicorn -c gunicorn.conf.py $(ARGS)
 
 # At a server that runs: make load-test URL=http://127.0.0.1:8000. Otherwise one is started for it, and stopped.
 LOAD = $(RUN) hubbub load $(if $(URL),--url $(URL),--start)

@@ -30,7 +30,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "client": ("core", "client"),
     "apps": ("core", "client", "apps"),
     # Roof: builds everything, owns lifetimes, alone reads the environment.
-    "config": ("core",),
+    "parsing": ("core",),
+    "config": ("core", "parsing"),
     "process": ("core", "config"),
     "models": ("core", "engines", "config"),
     "workers": ("core", "buses", "hub", "config", "models", "process", "workers_http"),
@@ -54,6 +55,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "asgi",
     ),
     "asgi": ("core", "stores", "buses", "engines", "hub", "transports", "compat", "config", "app"),
+    "siblings": ("hub",),
+    "gunicorn_worker": ("core", "config", "process", "siblings", "app"),
     "launcher": ("core", "apps", "config", "process", "models", "app"),
     "cli": (
         "core",
@@ -76,6 +79,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
 """Each part of the package, and the parts it may import. Everybody may read `hubbub.__version__`."""
 
 ROOF = (
+    "parsing",
     "config",
     "process",
     "models",
@@ -87,6 +91,8 @@ ROOF = (
     "doctor",
     "app",
     "asgi",
+    "siblings",
+    "gunicorn_worker",
     "launcher",
     "cli",
     "__main__",

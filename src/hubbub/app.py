@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import importlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from hubbub.hub.auth import Auth, load_key, older_key
 from hubbub.hub.conversing import GENERATE
 from hubbub.hub.hub import Hub
 from hubbub.hub.limits import Limits
-from hubbub.hub.meter import Gauge, Meter
+from hubbub.hub.meter import Gauge, Meter, Others
 from hubbub.models import EVERY, default_engine, engines
 from hubbub.process import BACKLOG, audit_log, listening, logged, prepare_home
 from hubbub.tls import Certificate
@@ -52,6 +52,10 @@ OPENAI = Assistant(
 """The assistant that comes with the server."""
 
 DRAIN_S = 5
+KEEPALIVE_S = 5
+PROXIED_KEEPALIVE_S = 75
+"""How long an idle HTTP connection is kept. A proxy keeps its own for a minute (nginx), and a request it sends on one
+that we are just closing is lost: so it has to be the first who gives up."""
 
 
 class App:
@@ -61,15 +65,35 @@ class App:
         http: False when another ASGI server brings the HTTP port.
         engine: writes the answers; the built-in demo model by default.
         store: keeps the truth; the settings' by default.
+        tcp, web: sockets that listen already, to be used for its two ports.
+        several: is it one of several processes that are one server? Then the TCP port is shared with the others.
+        keepalive_s: how long an idle HTTP connection is kept; by default as long as makes sense.
+        others: what the meter is told of those.
     """
 
     def __init__(
-        self, settings: Settings, *, http: bool = True, engine: Engine | None = None, store: Store | None = None
+        self,
+        settings: Settings,
+        *,
+        http: bool = True,
+        engine: Engine | None = None,
+        store: Store | None = None,
+        tcp: socket.socket | None = None,
+        web: socket.socket | None = None,
+        several: bool = False,
+        keepalive_s: float | None = None,
+        others: Others | None = None,
     ) -> None:
         self.settings = settings
         self._given_store = store
         self._http = http
+        self._tcp = tcp
+        self._web = web
+        self._several = several
+        self._keepalive_s = keepalive_s
+        self._others = others
         self._engine = engine
+        self._doors: list[Callable[[], None]] = []
         self._open = contextlib.AsyncExitStack()
         self.http_port = 0
         self.tcp_port = 0
@@ -91,13 +115,13 @@ class App:
         settings = self.settings
         settings.require_safe()
         # Ports first: a port in use should be said before anything is made.
-        tcp = listening(settings.host, settings.tcp_port, "tcp_port")
+        tcp = self._tcp or listening(settings.host, settings.tcp_port, "tcp_port", shared=self._several)
         self._open.callback(tcp.close)
-        web = listening(settings.host, settings.port, "port") if self._http else None
+        web = self._web or (listening(settings.host, settings.port, "port") if self._http else None)
         if web is not None:
             self._open.callback(web.close)
         prepare_home(settings.home)
-        self.meter = Meter(version=__version__, home=settings.home, logged=logged)
+        self.meter = Meter(version=__version__, home=settings.home, logged=logged, others=self._others)
         store = self._given_store or self._store()
         await store.open()
         self._open.push_async_callback(store.close)
@@ -132,9 +156,10 @@ class App:
                 wrong_passwords=settings.wrong_passwords,
                 strangers_per_minute=settings.strangers_per_minute,
                 limit_loopback=settings.limit_loopback,
+                http_connections=settings.http_connections,
             ),
             registration=settings.registration_allowed,
-            audit=audit_log(settings.logs),
+            audit=audit_log(settings.logs, rotates=not self._several),
             version=__version__,
             meter=self.meter,
         )
@@ -143,6 +168,7 @@ class App:
             local=settings.local,
             proxied=settings.behind_proxy,
             secure=settings.tls_cert is not None,
+            root=settings.root_path,
         )
         await self.hub.start()
         self._open.push_async_callback(self.hub.stop)
@@ -164,6 +190,9 @@ class App:
             await loop.run_in_executor(None, _import_http)
             await self._serve_http(web, tls)
         self._open.push_async_callback(self.hub.drain)
+        if self._web is not None:  # whoever comes now comes to those we share it with
+            for close in self._doors:
+                self._open.callback(close)
 
     def _store(self) -> Store:
         settings = self.settings
@@ -201,9 +230,11 @@ class App:
         if tls is not None:
             port = EncryptedPort(self.hub, sock, lambda: tls.context, lambda counted: Threshold(self.hub, counted))
             self._open.callback(port.close)
+            self._doors.append(port.close)
             return
         server = await asyncio.get_running_loop().create_server(lambda: Threshold(self.hub), sock=sock, backlog=BACKLOG)
         self._open.callback(server.close)
+        self._doors.append(server.close)
 
     async def _serve_http(self, sock: socket.socket, tls: Certificate | None) -> None:
         import uvicorn
@@ -223,6 +254,8 @@ class App:
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=self._keepalive_s
+            or (PROXIED_KEEPALIVE_S if self.settings.behind_proxy else KEEPALIVE_S),  # type: ignore[arg-type]
             backlog=BACKLOG,
         )
         config.load()
@@ -237,6 +270,7 @@ class App:
             }
         )
         await server.startup(sockets=[] if tls else [sock])
+        self._doors += [one.close for one in server.servers]
         self.hub.spawn(sse.beat(server.server_state.connections), standing=True)
         self._open.push_async_callback(self._stop_http, server, sock, self.hub.spawn(server.main_loop(), standing=True))
         if tls is not None:
@@ -248,6 +282,7 @@ class App:
                 counts=not self.settings.behind_proxy,
             )
             self._open.callback(port.close)
+            self._doors.append(port.close)
 
     async def _stop_http(self, server: uvicorn.Server, sock: socket.socket, ticking: asyncio.Task[None]) -> None:
         server.should_exit = True
@@ -257,9 +292,18 @@ class App:
 
 def _expiry(tls: Certificate) -> Iterator[Gauge]:
     if tls.expires is not None:
-        yield Gauge("certificate_expiry_seconds", "Until when the certificate is good, in Unix seconds", tls.expires)
+        yield Gauge(
+            "certificate_expiry_seconds", "Until when the certificate is good, in Unix seconds", tls.expires, adds=False
+        )
 
 
 def _import_http() -> None:
     for module in ("uvicorn", "hubbub.asgi", "hubbub.transports.http"):
         importlib.import_module(module)
+
+
+def import_parts(settings: Settings) -> None:
+    """Import what an App with these settings imports as it starts: whoever forks some of them does it once for all."""
+    _import_http()
+    importlib.import_module("hubbub.stores.mongo" if settings.database_uri else "hubbub.stores.sqlite")
+    importlib.import_module("hubbub.buses.redis" if settings.redis_url else "hubbub.buses.local")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import signal
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -25,14 +26,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from hubbub import __version__
 from hubbub.compat import chat, generate, lobby, messages
 from hubbub.compat.trying import serve_test_page
-from hubbub.config import Settings, is_loopback, load
+from hubbub.config import SEVERAL_TAKE, Settings, is_loopback, load
 from hubbub.core.errors import BadRequest, Internal, NotFound, Problem, Unauthorized
 from hubbub.transports import asgi_doors, rest, sign_in, stats
 from hubbub.transports.callers import answer_document, answer_problem, hub_of, site_of
 from hubbub.transports.docs_page import answer_docs
 from hubbub.transports.measured import Measured
 from hubbub.transports.problems import AS_IT_IS, MEDIA_TYPE
-from hubbub.transports.site import Site, fields
+from hubbub.transports.site import Site, below, fields
 
 log = structlog.get_logger("hubbub.http")
 
@@ -161,11 +162,13 @@ class Doorkeeper:
         self._shared: ASGIApp | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] != "lifespan":
             site: Site = scope["state"]["site"]
+            scope["root_path"] = root = site.root or scope.get("root_path", "")
+        if scope["type"] == "http":
             try:
                 headers = fields(scope["headers"])
-                site.require(scope["method"], scope["path"], headers)
+                site.require(scope["method"], below(scope["path"], root), headers)
             except Problem as refused:
                 await answer_problem(refused)(scope, receive, send)
                 return
@@ -261,9 +264,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
 
     settings = load()
     settings.require_a_writer()
-    async with App(settings, http=False) as running:
-        with _told_to_stop(running.hub.dismiss):
-            yield {"hub": running.hub, "site": running.site, "meter": running.meter}
+    spawned = multiprocessing.parent_process() is not None  # by uvicorn, for --workers or for --reload
+    async with AsyncExitStack() as stack:
+        try:
+            running = await stack.enter_async_context(App(settings, http=False, several=spawned and settings.shareable))
+        except Problem as refused:
+            if not spawned or settings.shareable:
+                raise
+            raise BadRequest(f"{refused.detail} Was uvicorn to start several workers? {SEVERAL_TAKE}") from None
+        stack.enter_context(_told_to_stop(running.hub.dismiss))
+        yield {"hub": running.hub, "site": running.site, "meter": running.meter}
 
 
 @contextmanager

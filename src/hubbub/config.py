@@ -12,12 +12,12 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hubbub import parsing
 from hubbub.core.errors import BadRequest
 from hubbub.core.framing import MAX_TEXT_BYTES
 
@@ -25,9 +25,12 @@ PREFIX = "HUBBUB_"
 NOT_SETTINGS = frozenset({"HUBBUB_BUILD_WEB", "HUBBUB_NODE_WHEEL", "HUBBUB_FUZZ"})
 """Read by the build and the tests, not by the server."""
 
+SEVERAL_TAKE = (
+    "SQLite and the queue in memory belong to one process; several take DATABASE_URI (MongoDB) and REDIS_URL."
+)
+
 NOT_YET = {
     "HUBBUB_OPENAI_STRICT_LOCK": "the OpenAI doors come later",
-    "WORKERS": "one process serves everything",
 }
 """Names people bring along that have no effect yet; said at start instead of being ignored in silence."""
 
@@ -35,136 +38,6 @@ NOT_YET = {
 def _home() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or "~/.local/share"
     return Path(base).expanduser() / "hubbub"
-
-
-def _yes_no(text: str) -> bool:
-    value = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
-    if text.lower() not in value:
-        raise ValueError("expected 1 or 0, yes or no, on or off")
-    return value[text.lower()]
-
-
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError("expected a port from 0 to 65535; 0 picks a free one")
-    return port
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 <= number < 1e9:
-        raise ValueError("expected a number, zero or more")
-    return number
-
-
-def _burst(text: str) -> float:
-    number = _positive(text)
-    if 0 < number < 1:
-        raise ValueError("expected a number from 1 on, or 0 for no limit")
-    return number
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 10_000:
-        raise ValueError("expected a whole number from 1 to 10000")
-    return number
-
-
-def _cap(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 10_000_000:
-        raise ValueError("expected a whole number, or 0 for no limit")
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 < number <= 86_400:
-        raise ValueError("expected seconds, more than 0 and at most a day")
-    return number
-
-
-def _lease(text: str) -> float:
-    number = float(text)
-    if not 0.2 <= number <= 600:
-        raise ValueError("expected seconds, from 0.2 to 600")
-    return number
-
-
-def _hours(text: str) -> float:
-    number = float(text)
-    if not 0.01 <= number <= 876_000:
-        raise ValueError("expected hours, from 0.01 (36 seconds) to 876000 (a hundred years)")
-    return number
-
-
-def _text_bytes(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= MAX_TEXT_BYTES:
-        raise ValueError(f"expected bytes, from 1 to {MAX_TEXT_BYTES}")
-    return number
-
-
-def _tokens(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= 10_000_000:
-        raise ValueError("expected a whole number from 1 to 10000000")
-    return number
-
-
-def _head_bytes(text: str) -> int:
-    number = int(text)
-    if not 1024 <= number <= 1 << 20:
-        raise ValueError("expected bytes, from 1024 to 1048576")
-    return number
-
-
-def _origins(text: str) -> frozenset[str]:
-    origins = set()
-    if "*" in text:
-        raise ValueError("expected the origins themselves; with * any page could act here")
-    for one in text.split(","):
-        scheme, _, host = one.strip().lower().partition("://")
-        if scheme not in ("http", "https") or not host or set(host) & set("/?#@ *"):
-            raise ValueError("expected origins such as https://chat.example.com, separated by commas")
-        origins.add(f"{scheme}://{host}")
-    return frozenset(origins)
-
-
-def _path(text: str) -> Path:
-    return Path(text).expanduser()
-
-
-def _one_of(*allowed: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in allowed:
-            raise ValueError(f"expected one of {', '.join(allowed)}")
-        return text.lower()
-
-    return parse
-
-
-def _words(text: str) -> str:
-    try:
-        if not shlex.split(text):
-            raise ValueError
-    except ValueError:
-        raise ValueError("expected a program and its arguments, as one would type them") from None
-    return text
-
-
-def _key_name(text: str) -> str:
-    if not 1 <= len(text) <= 100 or not text.isprintable() or set(text) & set(" {}"):
-        raise ValueError("expected a name of up to 100 characters without spaces and braces")
-    return text
-
-
-def _key(text: str) -> str:
-    if len(text.encode()) < 32:
-        raise ValueError("expected at least 32 bytes; leave it unset to have a key made")
-    return text
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +61,16 @@ SETTINGS: tuple[Setting, ...] = (
         "home", _home, lambda text: Path(text).expanduser(), "Directory of the data, the signing key and the logs."
     ),
     Setting("host", "127.0.0.1", str, "Address to listen on, for HTTP and TCP.", ("HOST",)),
-    Setting("port", 8000, _port, "HTTP and WebSocket port; 0 picks a free one.", ("PORT",)),
-    Setting("tcp_port", 5000, _port, "TCP port for frames and for nc; 0 picks a free one."),
-    Setting("log_dir", None, _path, "Directory of the log files; `logs` in the home by default."),
-    Setting("log_level", "info", _one_of("debug", "info", "warning", "error"), "How much is logged.", ("LOG_LEVEL",)),
-    Setting("debug", False, _yes_no, "Log everything, whatever the level.", ("DEBUG",)),
-    Setting("store", "sqlite", _one_of("sqlite", "memory"), "Where the truth is kept; `memory` forgets it at exit."),
+    Setting("port", 8000, parsing.port, "HTTP and WebSocket port; 0 picks a free one.", ("PORT",)),
+    Setting("tcp_port", 5000, parsing.port, "TCP port for frames and for nc; 0 picks a free one."),
+    Setting("log_dir", None, parsing.path, "Directory of the log files; `logs` in the home by default."),
+    Setting(
+        "log_level", "info", parsing.one_of("debug", "info", "warning", "error"), "How much is logged.", ("LOG_LEVEL",)
+    ),
+    Setting("debug", False, parsing.yes_no, "Log everything, whatever the level.", ("DEBUG",)),
+    Setting(
+        "store", "sqlite", parsing.one_of("sqlite", "memory"), "Where the truth is kept; `memory` forgets it at exit."
+    ),
     Setting(
         "database_uri",
         "",
@@ -202,63 +79,82 @@ SETTINGS: tuple[Setting, ...] = (
         ("DATABASE_URI", "MONGO_URL"),
         secret=True,
     ),
-    Setting("database_name", "hubbub", _key_name, "Name of the database in MongoDB.", ("DATABASE_NAME",)),
+    Setting("database_name", "hubbub", parsing.key_name, "Name of the database in MongoDB.", ("DATABASE_NAME",)),
     Setting(
         "guests",
         "auto",
-        _one_of("auto", "on", "off"),
+        parsing.one_of("auto", "on", "off"),
         "May people speak under a name without an account? `auto`: only while listening on loopback alone.",
     ),
     Setting(
         "registration",
         "auto",
-        _one_of("auto", "on", "off"),
+        parsing.one_of("auto", "on", "off"),
         "May anybody make an account? `auto`: only while listening on loopback alone.",
     ),
-    Setting("tls_cert", None, _path, "Certificate (PEM, with its chain) that encrypts HTTP and TCP."),
-    Setting("tls_key", None, _path, "The private key of that certificate."),
+    Setting("tls_cert", None, parsing.path, "Certificate (PEM, with its chain) that encrypts HTTP and TCP."),
+    Setting("tls_key", None, parsing.path, "The private key of that certificate."),
     Setting(
         "behind_proxy",
         False,
-        _yes_no,
+        parsing.yes_no,
         "A proxy that encrypts stands before it; what it says of address and scheme is believed.",
     ),
+    Setting("root_path", "", parsing.root_path, "Path a proxy has it under, such as /hubbub; the root when unset."),
     Setting(
         "origins",
         None,
-        _origins,
+        parsing.origins,
         "Other origins whose pages may act here, such as https://chat.example.com, separated by commas.",
         ("CORS_ORIGINS",),
     ),
     Setting(
         "token", "", str, "Token that the commands `chat`, `ai`, `thermometer` and `load` sign in with.", secret=True
     ),
-    Setting("web", True, _yes_no, "Serve the web page."),
-    Setting("openai", True, _yes_no, "Let the assistant `openai` answer."),
-    Setting("thermometer", True, _yes_no, "Let `hubbub up` start the thermometer."),
-    Setting("thermometer_interval_s", 100.0, _positive, "Seconds between two readings of the thermometer."),
-    Setting("send_rate", 20.0, _positive, "Messages a second a member may send on average; 0 = off."),
-    Setting("send_burst", 40.0, _burst, "Messages a member may send at once; 0 = off."),
-    Setting("text_bytes", MAX_TEXT_BYTES, _text_bytes, "Bytes a message may have."),
-    Setting("member_connections", 64, _cap, "Connections of one member; 0 = no limit."),
-    Setting("address_connections", 256, _cap, "Connections of one address; 0 = no limit."),
+    Setting("web", True, parsing.yes_no, "Serve the web page."),
+    Setting("openai", True, parsing.yes_no, "Let the assistant `openai` answer."),
+    Setting("thermometer", True, parsing.yes_no, "Let `hubbub up` start the thermometer."),
+    Setting("thermometer_interval_s", 100.0, parsing.positive, "Seconds between two readings of the thermometer."),
+    Setting("send_rate", 20.0, parsing.positive, "Messages a second a member may send on average; 0 = off."),
+    Setting("send_burst", 40.0, parsing.burst, "Messages a member may send at once; 0 = off."),
+    Setting("text_bytes", MAX_TEXT_BYTES, parsing.text_bytes, "Bytes a message may have."),
+    Setting("member_connections", 64, parsing.cap, "Connections of one member; 0 = no limit."),
+    Setting("address_connections", 256, parsing.cap, "Connections of one address; 0 = no limit."),
     Setting(
-        "strangers_per_minute", 100, _cap, "Requests a minute of one address without a token, and sign-ins; 0 = off."
+        "strangers_per_minute",
+        100,
+        parsing.cap,
+        "Requests a minute of one address without a token, and sign-ins; 0 = off.",
     ),
-    Setting("wrong_passwords", 5, _count, "Wrong passwords a minute for one name from one address."),
-    Setting("limit_loopback", False, _yes_no, "Hold this machine's own address to the limits of an address, too."),
-    Setting("hello_s", 10.0, _seconds, "Seconds a connection may take to say who it is."),
-    Setting("name_s", 120.0, _seconds, "Seconds a person in line mode may take to give a name."),
-    Setting("frame_s", 30.0, _seconds, "Seconds a frame, or the body of a request, may take to arrive whole."),
-    Setting("head_s", 10.0, _seconds, "Seconds the head of an HTTP request may take."),
-    Setting("head_bytes", 16 << 10, _head_bytes, "Bytes the head of an HTTP request may have."),
-    Setting("slow_s", 10.0, _seconds, "Seconds a reader may read nothing before it is closed."),
-    Setting("max_history_length", 10, _count, "Messages of a thread an assistant is shown.", ("MAX_HISTORY_LENGTH",)),
-    Setting("max_history_tokens", 8000, _tokens, "Tokens of a thread an assistant is shown, four bytes taken for one."),
+    Setting("wrong_passwords", 5, parsing.count, "Wrong passwords a minute for one name from one address."),
+    Setting(
+        "http_connections",
+        0,
+        parsing.cap,
+        "HTTP connections of a process, WebSockets and streams included; 0 = no limit.",
+    ),
+    Setting(
+        "limit_loopback", False, parsing.yes_no, "Hold this machine's own address to the limits of an address, too."
+    ),
+    Setting("hello_s", 10.0, parsing.seconds, "Seconds a connection may take to say who it is."),
+    Setting("name_s", 120.0, parsing.seconds, "Seconds a person in line mode may take to give a name."),
+    Setting("frame_s", 30.0, parsing.seconds, "Seconds a frame, or the body of a request, may take to arrive whole."),
+    Setting("head_s", 10.0, parsing.seconds, "Seconds the head of an HTTP request may take."),
+    Setting("head_bytes", 16 << 10, parsing.head_bytes, "Bytes the head of an HTTP request may have."),
+    Setting("slow_s", 10.0, parsing.seconds, "Seconds a reader may read nothing before it is closed."),
+    Setting(
+        "max_history_length", 10, parsing.count, "Messages of a thread an assistant is shown.", ("MAX_HISTORY_LENGTH",)
+    ),
+    Setting(
+        "max_history_tokens",
+        8000,
+        parsing.tokens,
+        "Tokens of a thread an assistant is shown, four bytes taken for one.",
+    ),
     Setting(
         "engine",
         "auto",
-        _one_of("auto", "demo", "openai", "script"),
+        parsing.one_of("auto", "demo", "openai", "script"),
         "Who writes where an assistant does not say: the built-in demo model, a model server, a program of yours. "
         "`auto`: the model server when it has a key or an address, else the program when there is one, else the demo.",
     ),
@@ -278,29 +174,32 @@ SETTINGS: tuple[Setting, ...] = (
         ("OPENAI_BASE_URL",),
     ),
     Setting("openai_model", "", str, "Model to ask for; without one, the first the server lists."),
-    Setting("openai_at_once", 8, _count, "Answers a model server writes at the same time."),
+    Setting("openai_at_once", 8, parsing.count, "Answers a model server writes at the same time."),
     Setting(
-        "openai_max_tokens", None, _tokens, "Tokens an answer may have; as many as the model server allows when unset."
+        "openai_max_tokens",
+        None,
+        parsing.tokens,
+        "Tokens an answer may have; as many as the model server allows when unset.",
     ),
     Setting(
         "script",
         "",
-        _words,
+        parsing.words,
         "Program that answers up to four questions at once; when unset, a mock that sleeps.",
     ),
     Setting(
         "response_delay",
         0.0,
-        _positive,
+        parsing.positive,
         "Seconds the demo model thinks before its first word, and the mock program at most before each.",
         ("RESPONSE_DELAY",),
     ),
-    Setting("demo_word_s", 0.03, _positive, "Seconds the demo model takes for a word."),
-    Setting("max_tasks_batch_size", 4, _count, "Answers written together at most.", ("MAX_TASKS_BATCH_SIZE",)),
+    Setting("demo_word_s", 0.03, parsing.positive, "Seconds the demo model takes for a word."),
+    Setting("max_tasks_batch_size", 4, parsing.count, "Answers written together at most.", ("MAX_TASKS_BATCH_SIZE",)),
     Setting(
         "wait_batch_ms",
         None,
-        _positive,
+        parsing.positive,
         "Milliseconds the oldest waiting answer waits for others to be written with; a tenth of what a batch "
         "takes, at most 25, when unset.",
         ("WAIT_BATCH_MS",),
@@ -316,22 +215,33 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "redis_tasks_queue_name",
         "hubbub",
-        _key_name,
+        parsing.key_name,
         "What the names of our keys in Redis begin with.",
         ("REDIS_TASKS_QUEUE_NAME",),
     ),
     Setting(
         "lease_s",
         10.0,
-        _lease,
+        parsing.lease,
         "Seconds without a sign of life after which another worker takes what one was writing; over Redis only.",
     ),
-    Setting("worker", True, _yes_no, "Write answers in the server's own process; off: others write them, over Redis."),
-    Setting("worker_port", 8001, _port, "Port of a worker of its own for its health and metrics; 0 picks a free one."),
+    Setting(
+        "worker", True, parsing.yes_no, "Write answers in the server's own process; off: others write them, over Redis."
+    ),
+    Setting(
+        "workers",
+        None,
+        parsing.count,
+        "Processes gunicorn starts; 2 for a core and one more with MongoDB and Redis, which several take, else 1.",
+        ("WORKERS",),
+    ),
+    Setting(
+        "worker_port", 8001, parsing.port, "Port of a worker of its own for its health and metrics; 0 picks a free one."
+    ),
     Setting(
         "jwt_secret_key",
         "",
-        _key,
+        parsing.key,
         "Key that signs tokens, at least 32 bytes; made at the first start when unset.",
         ("JWT_SECRET_KEY",),
         secret=True,
@@ -339,18 +249,18 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "jwt_algorithm",
         "HS256",
-        lambda text: _one_of("hs256", "hs384", "hs512")(text).upper(),
+        lambda text: parsing.one_of("hs256", "hs384", "hs512")(text).upper(),
         "The one algorithm tokens are signed with.",
         ("JWT_ALGORITHM",),
     ),
     Setting(
         "jwt_previous_secret_key",
         "",
-        _key,
+        parsing.key,
         "The key from before: its tokens are still read, so that changing the key signs nobody out.",
         secret=True,
     ),
-    Setting("jwt_expires_in_hours", 720.0, _hours, "Hours a token is good for.", ("JWT_EXPIRES_IN_HOURS",)),
+    Setting("jwt_expires_in_hours", 720.0, parsing.hours, "Hours a token is good for.", ("JWT_EXPIRES_IN_HOURS",)),
 )
 
 SECRETS = frozenset[str]().union(*((setting.variable, *setting.aliases) for setting in SETTINGS if setting.secret))
@@ -395,6 +305,11 @@ class Settings:
         return is_loopback(self.host) and not self.behind_proxy
 
     @property
+    def shareable(self) -> bool:
+        """May several processes be one server, as truth and bus lie outside of them?"""
+        return bool(self.database_uri and self.redis_url)
+
+    @property
     def guests_allowed(self) -> bool:
         return self.guests == "on" or (self.guests == "auto" and self.local)
 
@@ -406,6 +321,11 @@ class Settings:
         """Raises BadRequest: nobody would write answers."""
         if not self.worker and not self.redis_url:
             raise BadRequest("HUBBUB_WORKER=0 takes REDIS_URL: without it no other process can write answers.")
+
+    def require_alone(self, processes: int) -> None:
+        """Raises BadRequest: so many processes cannot be one server here."""
+        if processes > 1 and not self.shareable:
+            raise BadRequest(f"{processes} processes cannot be one server here: {SEVERAL_TAKE}")
 
     def require_safe(self) -> None:
         """Raises BadRequest: passwords would cross a network in the clear, or half of a pair is missing."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import json
 import logging
@@ -51,13 +52,18 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def until_told_to_stop(lifeline_fd: int | None = None, work: Coroutine[Any, Any, Any] | None = None) -> bool:
+async def until_told_to_stop(
+    lifeline_fd: int | None = None, work: Coroutine[Any, Any, Any] | None = None, *, ready: str = ""
+) -> bool:
     """Wait for SIGINT or SIGTERM, or until whoever holds the other end of the lifeline is gone. `work` runs
-    meanwhile; its failure, or its end, ends the waiting too. Was it told?"""
+    meanwhile; its failure, or its end, ends the waiting too. `ready` is what systemd hears once the signals are
+    listened to: whoever stops us as soon as we are ready does not kill us. Was it told?"""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, told.set)
+    if ready:
+        notify(ready)
     if lifeline_fd is not None:
         loop.add_reader(lifeline_fd, _cut, loop, lifeline_fd, told)
     waiting = [asyncio.create_task(told.wait())]
@@ -78,8 +84,19 @@ def _cut(loop: asyncio.AbstractEventLoop, lifeline_fd: int, told: asyncio.Event)
         told.set()
 
 
-def listening(host: str, port: int, setting: str) -> socket.socket:
-    """A bound socket. Raises BadRequest with the sentence to show: which port is in use, how to choose another."""
+def notify(state: str) -> None:
+    """Tell systemd, if it started us, such as `READY=1` (sd_notify(3)). Nothing depends on it having heard."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address.startswith(("/", "@")):
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        sock.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
+
+
+def listening(host: str, port: int, setting: str, *, shared: bool = False) -> socket.socket:
+    """A bound socket; `shared` with whoever else binds it as shared, the kernel then deals the connections out. Raises
+    BadRequest with the sentence to show: which port is in use, how to choose another."""
     flag = "--" + setting.replace("_", "-")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -87,6 +104,8 @@ def listening(host: str, port: int, setting: str) -> socket.socket:
         raise BadRequest(f"The host {host!r} is not an address of this machine: {failure.strerror}.") from None
     sock = socket.socket(family, kind, protocol)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         sock.bind(address)
         sock.listen(BACKLOG)

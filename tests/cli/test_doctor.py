@@ -449,11 +449,11 @@ def test_a_library_that_can_damage_a_database() -> None:
 
 
 def test_settings_that_do_nothing_and_settings_that_do_not_exist(home: Path) -> None:
-    idle = doctor.examine(lambda: loaded(home, WORKERS="4"), NO_DOTENV)
+    idle = doctor.examine(lambda: loaded(home, HUBBUB_OPENAI_STRICT_LOCK="1"), NO_DOTENV)
     unknown = doctor.examine(lambda: loaded(home, HUBBUB_PROT="1"), NO_DOTENV)
 
     assert [one.sentence for one in idle if one.level is not Level.FINE] == [
-        "WORKERS is set but has no effect yet: one process serves everything."
+        "HUBBUB_OPENAI_STRICT_LOCK is set but has no effect yet: the OpenAI doors come later."
     ]
     assert "There is no setting HUBBUB_PROT (environment). Did you mean HUBBUB_PORT?" in unknown[0].sentence
     assert unknown[0].level is Level.WRONG

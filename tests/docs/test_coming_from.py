@@ -240,6 +240,13 @@ CHECKS |= {
     "make load-test, make load-test-full, make load-test-ramp": target(
         "load-test", "load-test-full", "load-test-ramp", runs="hubbub load"
     ),
+    "make run-gunicorn, gunicorn.conf.py: worker class, connections, timeout, keepalive": target(
+        "run-gunicorn", arguments="--workers 2", runs="gunicorn -c gunicorn.conf.py"
+    ),
+    # What these do is tried in tests/deploy.
+    "docker build -t chatbot-sse-server ., docker run -p 8000:8000 chatbot-sse-server": files("Dockerfile"),
+    "the systemd unit": files("deploy/hubbub.service"),
+    "start.sh": files("start.sh"),
     "src/load_test/client.py, src/load_test/simple_client.py": files("src/hubbub/apps/load/post_chat.py"),
     "src/app/main.py": files("src/hubbub/asgi.py"),
     "src/app/models.py": files("src/hubbub/core/nouns.py"),
@@ -411,12 +418,13 @@ async def load_is_tested_with_the_same_flags(house: House) -> None:
         assert "errors     0" in said
 
 
-@tries("python launcher.py", "docker-compose up --build", "start.sh")
+@tries("python launcher.py", "docker-compose up --build")
 async def everything_starts_with_one_command(house: House) -> None:
     up = await house.once("up", lambda: launch(house))
     assert (up["page"], up["assistants"], up["exit"]) == (200, ["openai"], 0)
     assert up["logs"] == {"server.log", "thermometer.log"}
     await target("demo", runs="hubbub up")(house)
+    await files("compose.yaml")(house)
 
 
 async def less(house: House) -> dict[str, Any]:
@@ -509,6 +517,7 @@ def variable(name: str, text: str, value: Any) -> Check:
 
 
 CHECKS |= {
+    "WORKERS": variable("WORKERS", "3", 3),
     "HOST, 0.0.0.0 by default": variable("HOST", "0.0.0.0", "0.0.0.0"),
     "PORT": variable("PORT", "8001", 8001),
     "DEBUG": variable("DEBUG", "True", True),

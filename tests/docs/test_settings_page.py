@@ -142,7 +142,7 @@ def _other(setting: config.Setting) -> tuple[str, Any]:
         return "k" * 32, "k" * 32
     if isinstance(setting.default, bool):
         return ("0", False) if setting.default else ("1", True)
-    for text in ("7", "HS512", "error", "script", "memory", "off", "10.0.0.7", "2048", "https://a.example"):
+    for text in ("7", "HS512", "error", "script", "memory", "off", "10.0.0.7", "2048", "https://a.example", "/hubbub"):
         try:
             value = setting.parse(text)
         except ValueError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from pathlib import Path
 from random import Random
@@ -10,10 +11,11 @@ from typing import Any
 
 import pytest
 
+from hubbub.app import App
 from support.load import WANDERING, Crowd
 from support.process import Server, running
-from support.raw import Wire
-from support.server import serving
+from support.raw import Wire, request
+from support.server import serving, settings
 from support.talkers import FramedClient, to
 from support.witness import LOBBY
 
@@ -130,3 +132,26 @@ async def test_a_stream_that_is_being_opened_when_the_server_goes_is_answered_wi
             going_on.set()
 
     assert (said.status, said.json["code"], said.json["retry_after"]) == (503, "shutdown", 1)
+
+
+async def test_who_was_let_in_just_before_the_end_gets_an_answer_and_who_says_nothing_is_let_go(tmp_path: Path) -> None:
+    app = App(settings(tmp_path / "home"))
+    await app.__aenter__()
+    asking, silent = await Wire.open(app.http_port), await Wire.open(app.http_port)
+    last = await Wire.open(app.http_port)  # let in after both
+    last.send(request("GET", "/healthz", {"host": "localhost"}))
+    assert (await last.response()).status == 200
+
+    going = asyncio.create_task(app.__aexit__(None, None, None))
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionError):  # refused, or reset while it waited to be let in
+            while True:
+                (await Wire.open(app.http_port)).cut()
+    asking.send(request("GET", "/healthz", {"host": "localhost"}))
+    answer = await asking.response()
+
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    assert await silent.rest(within_s=3) == b""
+    assert await last.rest(within_s=3) == b""
+    async with asyncio.timeout(5):
+        await going

@@ -101,6 +101,7 @@ def test_what_we_add_does_not_hide_something_of_uvicorns() -> None:
         "on_headers_complete",
         "on_body",
         "on_message_complete",
+        "shutdown",
         "_should_upgrade",
         "_start_asgi_task",
     }

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from hubbub import config
-from hubbub.asgi import Outside
+from hubbub.asgi import Doorkeeper, Outside, build
 from hubbub.cli.serve import introduce
 from hubbub.core.errors import BadRequest
+from hubbub.parsing import OUR_PATHS
 from hubbub.transports.site import Site
 from support.server import serving
 
@@ -194,3 +195,48 @@ async def test_under_another_server_the_same_is_asked_of_whoever_comes(
     assert [message.get("status") or message.get("code") for message in told[:1]] == (
         [] if let_in else [1008 if kind == "websocket" else 401]
     )
+
+
+@pytest.mark.parametrize("path", ["/api", "/ws/x", "/a b", "hubbub", "/hub?b", "/a//b", "/ä", "/../x"])
+def test_the_path_it_has_on_a_site_is_one_that_means_nothing_else(path: str) -> None:
+    with pytest.raises(BadRequest, match="expected a path such as /hubbub"):
+        settings(root_path=path)
+
+    assert settings(root_path="/hubbub/").root_path == "/hubbub"
+    assert settings(root_path="/a/b").root_path == "/a/b"
+
+
+def test_every_first_part_of_a_path_that_is_ours_is_kept_from_it() -> None:
+    ours = {route.path.split("/")[1] for route in build(settings()).routes if hasattr(route, "path")}
+
+    assert {part for part in ours if part and not part.startswith("{")} <= OUR_PATHS
+
+
+@pytest.mark.parametrize(("processes", "refused"), [(1, False), (2, True)])
+def test_several_processes_take_a_store_and_a_queue_that_are_nobodys(processes: int, refused: bool) -> None:
+    for given in ({}, {"redis_url": "redis://127.0.0.1/0"}):
+        if refused:
+            with pytest.raises(BadRequest, match="several take DATABASE_URI \\(MongoDB\\) and REDIS_URL"):
+                settings(**given).require_alone(processes)
+        else:
+            settings(**given).require_alone(processes)
+
+
+@pytest.mark.parametrize(("root", "given"), [("/hubbub", ""), ("", "/hubbub")], ids=["ours", "the other server's"])
+@pytest.mark.parametrize("path", ["/hubbub/api/users", "/api/users"])
+async def test_under_another_server_a_path_in_front_hides_nothing_from_the_doorkeeper(
+    root: str, given: str, path: str
+) -> None:
+    told: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise AssertionError("a page of another site came in")
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    headers = [(b"host", b"example.com"), (b"sec-fetch-site", b"cross-site")]
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": given, "headers": headers}
+    await Doorkeeper(app)({**scope, "state": {"site": Site(root=root)}}, None, send)  # type: ignore[arg-type]
+
+    assert told[0]["status"] == 403

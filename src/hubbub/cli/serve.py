@@ -47,7 +47,10 @@ def run(asked: argparse.Namespace) -> None:
                 elif not ports:
                     announce(asked, settings, app)
                 ports = {"port": app.http_port, "tcp_port": app.tcp_port}
-                told = await process.until_told_to_stop(asked.lifeline_fd, upkeep.replaced(settings))
+                told = await process.until_told_to_stop(
+                    asked.lifeline_fd, upkeep.replaced(settings), ready="READY=1\nSTATUS="
+                )
+                process.notify("STOPPING=1" if told else "STATUS=Taking in a backup")
 
     process.run(serve())
 

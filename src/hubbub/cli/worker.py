@@ -45,6 +45,7 @@ def run(asked: argparse.Namespace) -> None:
                     f"health http://{settings.own_address}:{workers.port}/health",
                     flush=True,
                 )
-            await process.until_told_to_stop(asked.lifeline_fd)
+            await process.until_told_to_stop(asked.lifeline_fd, ready="READY=1")
+            process.notify("STOPPING=1")
 
     process.run(work())

@@ -83,13 +83,14 @@ COUNTS: dict[str, Known] = {
 
 def families(meter: Meter) -> Iterator[Family]:
     """Everything, as it is now."""
+    total = meter.total()
     for field, known in COUNTS.items():
-        yield _counted(known, getattr(meter.counts, field))
+        yield _counted(known, getattr(total, field))
     yield Family(
         PREFIX + "log_entries",
         "counter",
         "Entries in this process's log",
-        [Sample({"level": level}, count) for level, count in sorted(meter.logged.items())],
+        [Sample({"level": level}, count) for level, count in sorted(meter.log_entries().items())],
     )
     vitals = meter.vitals()
     yield Family(

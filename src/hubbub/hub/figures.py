@@ -53,14 +53,15 @@ def exposition(meter: Meter, accept: str = "") -> tuple[bytes, str]:
 def brief(meter: Meter) -> dict[str, Any]:
     """`/metrics` as JSON: five plain fields, since the start of this process, and everything that the text has.
     `average_response_time` in seconds, `error_rate` the share of requests that failed on our side (5xx)."""
-    requests = meter.counts.requests
+    counts = meter.total()
+    requests = counts.requests
     total = sum(requests.values())
-    took = _together(meter.counts.request_s.values())
+    took = _together(counts.request_s.values())
     return {
         "total_requests": total,
         "active_conversations": int(sum(gauge.value for gauge in meter.now() if gauge.name == "rooms_open")),
         "average_response_time": round(took.mean or 0.0, 6),
-        "error_rate": round(_errors(meter.counts) / total, 6) if total else 0.0,
+        "error_rate": round(_errors(counts) / total, 6) if total else 0.0,
         "timestamp": stamp(meter.clock()),
         "metrics": {
             family.name + ("_total" if family.kind == "counter" else ""): [
@@ -76,7 +77,7 @@ def brief(meter: Meter) -> dict[str, Any]:
 
 def stats(meter: Meter) -> dict[str, Any]:
     """`/api/stats`. Times in seconds, sizes in bytes; null where there is nothing to tell."""
-    ever = meter.counts
+    ever = meter.total()
     windows = {name: _sum(meter.last(minutes)) for name, minutes in WINDOWS.items()} | {"since_start": ever}
     slowest = sorted(chain.from_iterable(minute.slowest for minute in meter.last(60)), reverse=True)[:SLOWEST]
     vitals = meter.vitals()
@@ -86,7 +87,7 @@ def stats(meter: Meter) -> dict[str, Any]:
         "uptime_s": round(meter.uptime_s, 3),
         "now": [{"name": gauge.name, "labels": gauge.labels, "value": gauge.value} for gauge in meter.now()],
         "process": {name: getattr(vitals, name) for name in vitals.__struct_fields__},
-        "log_entries": dict(meter.logged),
+        "log_entries": meter.log_entries(),
         "requests": {name: _by_route(counts) for name, counts in windows.items()},
         "slowest": [
             {"route": slow.route, "status": slow.status, "ms": round(slow.seconds * 1000, 3), "at": stamp(slow.at)}

@@ -23,8 +23,8 @@ def gauges(hub: Hub) -> Iterator[Gauge]:
     yield Gauge("connections_new", "Connections that have not said who they are", len(hub.waiting_for_hello))
     yield Gauge("connections_slow", "Connections whose socket is full", len(hub.slow))
     yield Gauge("rooms_open", "Threads somebody hears or has used lately", len(hub.rooms))
-    yield Gauge("members", "Members and assistants ever seen", len(hub.people.members))
-    yield Gauge("stopping", "1 while this process lets everybody go", float(hub.stopping))
+    yield Gauge("members", "Members and assistants ever seen", len(hub.people.members), adds=False)
+    yield Gauge("stopping", "1 while this process lets everybody go", float(hub.stopping), adds=False)
     for (engine, state), count in hub.runs.standing().items():
         labels = {"engine": engine, "state": state}
         yield Gauge("runs_open", "Answers that wait in the queue or are being written", count, labels)

@@ -27,3 +27,4 @@ class Limits:
     strangers_per_minute: float = 100  # requests of an address without a token
     wrong_passwords: int = 5  # a minute, for one name from one address
     limit_loopback: bool = False  # hold loopback to what an address may do
+    http_connections: int = 0  # of everybody together

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from msgspec import field
@@ -116,12 +116,38 @@ class Slow(msgspec.Struct, frozen=True, order=True):
 
 
 class Gauge(msgspec.Struct, frozen=True):
-    """Something that is as it is now. `name` without the prefix."""
+    """Something that is as it is now. `name` without the prefix. `adds`: two processes have as much of it as both
+    together; else they know of the same thing, and the greater value is the newer one."""
 
     name: str
     help: str
     value: float
     labels: dict[str, str] = {}
+    adds: bool = True
+
+    def plus(self, other: Gauge) -> Gauge:
+        value = self.value + other.value if self.adds else max(self.value, other.value)
+        return msgspec.structs.replace(self, value=value)
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What another process of the same server says of itself. Of one that has ended there are only `counts`, `logged`
+    and `cpu_s`, which go on counting, and no `vitals`."""
+
+    counts: Counts
+    logged: dict[str, int] = {}
+    cpu_s: float = 0.0
+    gauges: list[Gauge] = []
+    slowest: list[Slow] = []
+    vitals: Vitals | None = None
+
+
+class Others(Protocol):
+    """The other processes that are one server with this one."""
+
+    def told(self, mine: Told) -> list[Told]:
+        """Say how this process is, so that nothing it shows is taken back should it end here; and what the others have
+        said lately."""
 
 
 class Minute(msgspec.Struct, frozen=True):
@@ -142,6 +168,7 @@ class Meter:
     Args:
         home: the directory whose disk is watched.
         logged: entries of this process's log, by level.
+        others: those it tells of together with its own process; nobody by default.
     """
 
     def __init__(
@@ -151,9 +178,12 @@ class Meter:
         home: Path | None = None,
         logged: Mapping[str, int] | None = None,
         clock: Callable[[], float] = time.time,
+        others: Others | None = None,
     ) -> None:
         self.version = version
         self.counts = Counts()
+        self.others = others
+        self.heard: list[Told] = []
         self.logged: Mapping[str, int] = logged if logged is not None else {}
         self.gauges: list[Callable[[], Iterable[Gauge]]] = []
         self.minutes: deque[Minute] = deque(maxlen=MINUTES)
@@ -162,9 +192,42 @@ class Meter:
         self._home = home
         self._started = time.monotonic()
         self._minute_began = self._started
-        self._cpu_before = time.process_time()
-        self._before = Counts()  # as they were when this minute began
         self._slowest: list[Slow] = []
+        self._cpu_before = self.cpu_s()
+        self._before = self.total()  # as it was when this minute began
+
+    def hear(self) -> None:
+        """Ask the others; what this meter tells is of them, too, as they were now."""
+        if self.others is not None:
+            self.heard = self.others.told(self.tell())
+
+    def tell(self) -> Told:
+        """What this process says of itself."""
+        return Told(
+            counts=self.counts,
+            logged=dict(self.logged),
+            cpu_s=time.process_time(),
+            gauges=self._gauges(),
+            slowest=self._slowest,
+            vitals=vitals(self._home),
+        )
+
+    def total(self) -> Counts:
+        """A copy of what has been counted."""
+        whole = self.counts.copy()
+        for told in self.heard:
+            whole = whole.plus(told.counts)
+        return whole
+
+    def log_entries(self) -> dict[str, int]:
+        entries = dict(self.logged)
+        for told in self.heard:
+            for level, count in told.logged.items():
+                add(entries, level, count)
+        return entries
+
+    def cpu_s(self) -> float:
+        return time.process_time() + sum(told.cpu_s for told in self.heard)
 
     @property
     def uptime_s(self) -> float:
@@ -235,10 +298,11 @@ class Meter:
 
     def turn(self) -> None:
         """The minute is over."""
+        self.hear()
         self.minutes.append(self.this_minute())
-        self._before = self.counts.copy()
+        self._before = self.total()
         self._minute_began = time.monotonic()
-        self._cpu_before = time.process_time()
+        self._cpu_before = self.cpu_s()
         self._slowest = []
 
     def this_minute(self) -> Minute:
@@ -250,11 +314,13 @@ class Meter:
         return Minute(
             at=self.clock(),
             seconds=seconds,
-            counts=self.counts.since(self._before),
-            cpu=max(0.0, time.process_time() - self._cpu_before) / seconds,
+            counts=self.total().since(self._before),
+            cpu=max(0.0, self.cpu_s() - self._cpu_before) / seconds,
             vitals=self.vitals(),
             queued=int(queued),
-            slowest=list(self._slowest),
+            slowest=sorted([*self._slowest, *(slow for told in self.heard for slow in told.slowest)], reverse=True)[
+                :SLOWEST
+            ],
         )
 
     def last(self, minutes: int) -> list[Minute]:
@@ -262,10 +328,26 @@ class Meter:
         return [*list(self.minutes)[-minutes:], self.this_minute()]
 
     def vitals(self) -> Vitals:
-        return vitals(self._home)
+        mine = vitals(self._home)
+        each = [mine, *(told.vitals for told in self.heard if told.vitals is not None)]
+        return msgspec.structs.replace(
+            mine,
+            cpu_s=mine.cpu_s + sum(told.cpu_s for told in self.heard),
+            resident=sum(one.resident for one in each),
+            files=None if mine.files is None else sum(one.files or 0 for one in each),
+            files_most=None if mine.files_most is None else sum(one.files_most or 0 for one in each),
+        )
 
     def now(self) -> list[Gauge]:
-        """How things stand, as far as this process knows of them."""
+        """How things stand, as far as this process and the others know of them."""
+        whole: dict[tuple[str, ...], Gauge] = {}
+        for gauge in [*self._gauges(), *(gauge for told in self.heard for gauge in told.gauges)]:
+            key = (gauge.name, *gauge.labels.values())
+            known = whole.get(key)
+            whole[key] = gauge if known is None else known.plus(gauge)
+        return list(whole.values())
+
+    def _gauges(self) -> list[Gauge]:
         return [gauge for tell in self.gauges for gauge in tell()]
 
 

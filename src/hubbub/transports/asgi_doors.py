@@ -21,7 +21,7 @@ from hubbub.core.framing import Splitter, prefixed
 from hubbub.hub.hub import Hub
 from hubbub.hub.session import Session
 from hubbub.transports import site, sse
-from hubbub.transports.site import Site
+from hubbub.transports.site import Site, below
 
 HIGH_WATER = 64 << 10
 LOW_WATER = 16 << 10
@@ -183,7 +183,7 @@ async def serve_stream(request: Request, hub: Hub, here: Site) -> Response:
     """An event stream over ASGI."""
     headers = fields(request)
     address = here.address(request.client.host if request.client else "", headers)
-    plan = sse.plan(request.url.path, request.url.query, headers, address)
+    plan = sse.plan(below(request.url.path, request.scope["root_path"]), request.url.query, headers, address)
     if not hub.addresses.enter(address):
         raise RateLimited("Too many connections from your address; close one first.", retry_after=1)
     door = BufferDoor(address, "sse")

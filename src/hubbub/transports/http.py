@@ -26,8 +26,11 @@ from hubbub.hub.meter import add
 from hubbub.transports import sse
 from hubbub.transports.door import peer_of
 from hubbub.transports.problems import problem_response
-from hubbub.transports.site import Site, Visit, bearer, cookie, fields
+from hubbub.transports.site import Site, Visit, bearer, below, cookie, fields
 from hubbub.transports.websocket import WebSocketDoor
+
+ARRIVING_S = 0.5
+"""At the end, how long a connection that has said nothing yet is kept, as its request may be on the way."""
 
 TOO_LATE = "The request did not arrive in time."
 
@@ -61,11 +64,16 @@ class HttpPort(HttpToolsProtocol):
     _body_timer: asyncio.TimerHandle | None = None
     _answering: RequestResponseCycle | None = None
     _streams = False
+    _leaving = False
     _ours: sse.Plan | Problem | None = None  # what a request uvicorn is not to see asks for
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._peer = peer_of(transport)
+        most = self._limits.http_connections
+        if most and len(self.connections) > most:
+            self._refuse(503, "This server has as many connections as it may have.", [(b"retry-after", b"1")])
+            return
         if not self._site.proxied and not self._counted and not self._count(self._peer):
             return
         self._await_head()
@@ -107,6 +115,8 @@ class HttpPort(HttpToolsProtocol):
         self._answering = cycle
         cycle.scope["state"]["port"] = self
         self._streams = False
+        if self._leaving:
+            cycle.keep_alive = False
         super()._start_asgi_task(cycle, app)
 
     def eof_received(self) -> bool:  # type: ignore[override]
@@ -115,6 +125,14 @@ class HttpPort(HttpToolsProtocol):
             return False
         self.cycle.keep_alive = False
         return True
+
+    def shutdown(self) -> None:
+        """The server is going: no more after what is asked. Nobody whom it has let in goes without an answer."""
+        if self.cycle is None and not self._leaving:
+            self._leaving = True
+            self.loop.call_later(ARRIVING_S, self.shutdown)
+        elif not self._leaving or self.cycle is None:
+            super().shutdown()
 
     def begin_stream(self) -> None:
         """The answer has no end of its own: a client that says no more has left."""
@@ -184,6 +202,8 @@ class HttpPort(HttpToolsProtocol):
         if self._ours is not None:
             return
         self._forget_head()
+        if root := self._site.root:
+            self.url = below(self.url.decode("latin-1"), root).encode("latin-1")
         if self._head_size > self._limits.head_bytes:
             self._ours = HeadTooLong(self._too_long())
             return

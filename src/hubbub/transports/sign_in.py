@@ -95,8 +95,10 @@ def _signed_in(request: Request, hub: Hub, caller: access.Caller, status: int = 
 
 def _keep(request: Request, response: Response, token: str, seconds: float) -> None:
     headers = headers_of(request)
-    secure = site_of(request).scheme(headers) == "https"
-    response.headers["set-cookie"] = site.set_cookie(site.cookie_name(headers), token, seconds, secure=secure)
+    here = site_of(request)
+    response.headers["set-cookie"] = site.set_cookie(
+        site.cookie_name(headers), token, seconds, secure=here.scheme(headers) == "https", root=here.root
+    )
 
 
 @router.get("/auth", summary="What signing in takes here")

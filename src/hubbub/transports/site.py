@@ -43,12 +43,14 @@ class Site:
     local: does it listen on loopback alone, with no proxy before it?
     proxied: does what a proxy says of scheme and address count?
     secure: is its own HTTP port encrypted?
+    root: the path a proxy has it under, such as /hubbub; "" for none.
     """
 
     origins: frozenset[str] = frozenset()
     local: bool = False
     proxied: bool = False
     secure: bool = False
+    root: str = ""
 
     def scheme(self, headers: Mapping[str, str]) -> str:
         """http or https, as the visitor sees it. `headers` by lower-case name, here and below."""
@@ -110,6 +112,11 @@ class Visit:
     counted: str
 
 
+def below(path: str, root: str) -> str:
+    """A path without the `root` in front of it, which some proxies take away and some leave there."""
+    return path[len(root) :] if root and path.startswith(f"{root}/") else path
+
+
 def cookie_name(headers: Mapping[str, str]) -> str:
     """What the cookie is called: with the port, as browsers give one to every server of a host."""
     _, colon, port = headers.get("host", "").rpartition(":")
@@ -145,13 +152,13 @@ def bearer(headers: Mapping[str, str]) -> str | None:
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None
 
 
-def set_cookie(name: str, token: str, max_age_s: float, *, secure: bool) -> str:
+def set_cookie(name: str, token: str, max_age_s: float, *, secure: bool, root: str = "") -> str:
     """The `Set-Cookie` that keeps somebody signed in in a browser: no script can read it, no other site's page sends
     it. An empty token ends it."""
     made: SimpleCookie = SimpleCookie()
     made[name] = token
     morsel = made[name]
-    morsel["path"] = "/"
+    morsel["path"] = f"{root}/"
     morsel["httponly"] = True
     morsel["samesite"] = "Strict"
     morsel["max-age"] = int(max_age_s) if token else 0

@@ -60,14 +60,17 @@ async def answer_metrics(meter: Meter, accept: str) -> Response:
     """The numbers in the form that is asked for."""
     await asyncio.to_thread(load)
     if wants_json(accept):
+        meter.hear()
         return _json(brief(meter))
     await asyncio.to_thread(importlib.import_module, "prometheus_client")  # 40 ms, the first time
+    meter.hear()
     text, media_type = exposition(meter, accept)
     return Response(text, headers=NOT_KEPT | {"content-type": media_type, "vary": "accept"})
 
 
 async def answer_stats(meter: Meter) -> Response:
     await asyncio.to_thread(load)
+    meter.hear()
     return _json(stats(meter))
 
 

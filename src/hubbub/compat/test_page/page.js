@@ -76,7 +76,7 @@ find("chat").addEventListener("submit", async (event) => {
   said.classList.add("writing");
   let over = false;
   try {
-    for await (const [name, data] of events("/chat", fields)) {
+    for await (const [name, data] of events("chat", fields)) {
       if (name === "connected") {
         find("conversation").value = data.conversation_id;
         find("chat-state").textContent = "Being written …";
@@ -114,7 +114,7 @@ find("open").addEventListener("submit", async (event) => {
   const id = find("conversation").value.trim();
   if (!id) return;
   try {
-    const response = await fetch(`/conversations/${encodeURIComponent(id)}/history?limit=100`);
+    const response = await fetch(`conversations/${encodeURIComponent(id)}/history?limit=100`);
     const found = await response.json();
     if (!response.ok) throw new Error(found.detail);
     log.replaceChildren();
@@ -149,7 +149,7 @@ async function generate(context) {
   tasks.prepend(item);
   find("no-tasks").hidden = true;
   try {
-    for await (const [name, data] of events("/generate", { context }, leaving.signal)) {
+    for await (const [name, data] of events("generate", { context }, leaving.signal)) {
       if (name === "task") {
         part(".id").textContent = data.id;
         show("waiting", `Place ${data.position} in the queue`);
