@@ -15,7 +15,7 @@ from bench import machine
 from bench.options import Options
 from bench.result import Result
 
-BENCHES = ("fanout", "durable", "mongo", "memory", "storm", "startup", "batching", "stream", "scale")
+BENCHES = ("fanout", "durable", "mongo", "memory", "storm", "startup", "batching", "stream", "scale", "workers")
 
 
 def numbers(text: str) -> tuple[int, ...]:

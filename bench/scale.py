@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -79,10 +80,10 @@ def _spread(case: str, nodes: int, readers: int, options: Options) -> Result:
     result = Result("scale", case, "deliveries/core s")
     with contextlib.ExitStack() as stack:
         alone = _read(stack, [stack.enter_context(house())], [], readers)
-        uri, redis, beside = _beside(stack)
+        uri, redis, pids = beside(stack, {machine.LOAD_CORE})
         shared = {"HUBBUB_DATABASE_URI": uri, "HUBBUB_REDIS_URL": redis, "HUBBUB_JWT_SECRET_KEY": KEY}
         several = [stack.enter_context(house(settings=shared)) for _ in range(nodes)]
-        ours = _read(stack, several, beside, readers)
+        ours = _read(stack, several, pids, readers)
         for side in (ours, alone):
             side.round(f"round {min(seconds, 0.3)} {10**9} 1")
             side.rates.clear()
@@ -107,22 +108,22 @@ def _read(stack: contextlib.ExitStack, nodes: list[House], beside: list[int], re
     return Spread(nodes, beside, crowd, [], [])
 
 
-def _beside(stack: contextlib.ExitStack) -> tuple[str, str, list[int]]:
-    """MongoDB on a disk and Redis, on the core of the load: their addresses and processes."""
+def beside(stack: contextlib.ExitStack, on: set[int]) -> tuple[str, str, list[int]]:
+    """MongoDB on a disk and Redis, on these cores: their addresses and processes."""
     from support import mongod, redis
 
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {machine.LOAD_CORE})
+    os.sched_setaffinity(0, on)
     try:
         database = mongod.Mongod(stack.enter_context(machine.directory()) / "data")
         stack.callback(database.kill)
         database.start()
         mongod.initiate([database])
+        port = redis.free_port()
+        command = [str(redis.program()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        queue = subprocess.Popen([*command, "--logfile", os.devnull], text=True)
     finally:
         os.sched_setaffinity(0, cores)
-    port = redis.free_port()
-    command = [str(redis.program()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    queue = machine.start([*command, "--logfile", os.devnull], machine.LOAD_CORE)
     stack.callback(machine.stop, queue)
     _answers(port)
     assert database._process is not None
