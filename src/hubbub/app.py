@@ -199,7 +199,12 @@ class App:
         if settings.database_uri:
             from hubbub.stores.mongo import MongoStore
 
-            return MongoStore(settings.database_uri, settings.database_name, committed=self.meter.committed)
+            return MongoStore(
+                settings.database_uri,
+                settings.database_name,
+                committed=self.meter.committed,
+                alone=not settings.shareable,
+            )
         if settings.store == "memory":
             from hubbub.stores.memory import MemoryStore
 

@@ -10,6 +10,8 @@ import pytest
 from hubbub import accounts, doctor, upkeep
 from hubbub.core.errors import BadRequest, Unavailable
 from hubbub.doctor import Level
+from hubbub.stores import mongo_alone
+from hubbub.stores.mongo import MongoStore
 from support import mongod
 from support.process import running
 from support.server import no_tracebacks, serving, settings
@@ -100,3 +102,43 @@ async def test_a_server_on_sqlite_does_not_import_what_mongodb_needs(tmp_path: P
         loaded = await asyncio.to_thread(Path(f"/proc/{server.pid}/maps").read_text)
     assert "apsw" in loaded
     assert "pymongo" not in loaded
+
+
+async def test_without_redis_a_second_server_on_one_database_is_refused_until_the_first_has_gone(
+    nodes: Nodes, mongo: mongod.Mongod, tmp_path: Path
+) -> None:
+    where = {"database_uri": mongod.uri([mongo]), "database_name": "nodes"}
+    async with serving(tmp_path / "home", **where) as house:
+        with pytest.raises(
+            Unavailable, match=r"Another Hubbub runs on .*'nodes'. Several on one database take REDIS_URL"
+        ):
+            async with serving(tmp_path / "second", **where):
+                pass
+        async with await house.talk("framed", "ann") as ann:
+            assert (await ann.post("lobby", "still here"))["type"] == "ack"
+    async with asyncio.timeout(mongo_alone.TERM_S / 2), serving(tmp_path / "second", **where):
+        pass
+
+
+async def test_a_server_that_was_killed_keeps_its_successor_waiting_for_seconds_at_most(
+    nodes: Nodes, mongo: mongod.Mongod, tmp_path: Path
+) -> None:
+    where = {"HUBBUB_DATABASE_URI": mongod.uri([mongo]), "HUBBUB_DATABASE_NAME": "nodes"}
+    async with running(tmp_path / "home", where) as server:
+        await server.kill()
+        await server.start()
+
+
+async def test_a_term_is_kept_for_as_long_as_it_is_wanted(
+    nodes: Nodes, mongo: mongod.Mongod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongo_alone, "TERM_S", 0.4)
+    monkeypatch.setattr(mongo_alone, "RENEW_EVERY_S", 0.05)
+    first, second = (MongoStore(mongod.uri([mongo]), "nodes", alone=True) for _ in "ab")
+    await first.open()
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await second.open()
+    await first.close()
+    await second.open()
+    await second.close()

@@ -131,6 +131,7 @@ def wipe(server: Mongod, database: str) -> None:
             if name != "meta":
                 db[name].delete_many({})
         db["meta"].update_one({"_id": "rights"}, {"$set": {"value": 0}})
+        db["meta"].delete_one({"_id": "alone"})
         db["meta"].delete_one({"_id": "move"})
 
 

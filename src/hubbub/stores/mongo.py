@@ -20,6 +20,7 @@ from hubbub.stores import mongo_rows as rows
 from hubbub.stores import mongo_schema
 from hubbub.stores.archive import require_done
 from hubbub.stores.mongo_accounts import MongoAccounts
+from hubbub.stores.mongo_alone import Alone
 from hubbub.stores.mongo_appends import NO_THREAD
 from hubbub.stores.mongo_assistants import MongoAssistants
 from hubbub.stores.mongo_lanes import Committed
@@ -38,12 +39,14 @@ class MongoStore:
         uri: of a replica set, of one server at least.
         name: of the database, which is made when there is none.
         committed: see `Lanes`.
+        alone: is no other node to use it? `open` then waits some seconds for one that was killed.
     """
 
-    def __init__(self, uri: str, name: str, *, committed: Committed | None = None) -> None:
+    def __init__(self, uri: str, name: str, *, committed: Committed | None = None, alone: bool = False) -> None:
         self._uri = uri
         self._name = name
         self._committed = committed
+        self._alone = alone
         self._opened = False
         self.epoch = ""
 
@@ -53,9 +56,12 @@ class MongoStore:
             await server.connect()
             self.epoch = await mongo_schema.migrate(server.db)
             require_done(await mongo_schema.move(server.db), f"the MongoDB database '{self._name}'")
+            self._term = Alone(server)
             self._log = Log(server, self._committed)
             self._threads = MongoThreads(self._log)
             await self._threads.sweep_all()
+            if self._alone:
+                await self._term.take()
         except PyMongoError as failure:
             await server.close()
             raise opening(failure, server.client.topology_description) from None
@@ -73,6 +79,7 @@ class MongoStore:
         if self._opened:
             self._opened = False
             await self._log.close()
+            await self._term.let_go()
             await self._server.close()
 
     # Messages

@@ -28,6 +28,7 @@ _COUNT = {"bsonType": ["int", "long"], "minimum": 0}
 _MAYBE_COUNT = {"bsonType": ["int", "long", "null"]}
 _YES_NO = {"bsonType": "bool"}
 _ORDER = {"bsonType": "timestamp"}
+_TERM = {"node": _TEXT, "until": {"bsonType": "date"}}
 _SECONDS = {"bsonType": ["double", "int", "long"]}
 
 
@@ -129,7 +130,9 @@ COLLECTIONS: dict[str, Doc] = {
         }
     ),
     "signed_out": _documents({"_id": _TEXT, "expires": _SECONDS, "version": _COUNT}),
-    "meta": _documents({}, {"schema": _COUNT, "epoch": _TEXT, "value": _COUNT, "move": _TEXT, "writes": _COUNT}),
+    "meta": _documents(
+        {}, {"schema": _COUNT, "epoch": _TEXT, "value": _COUNT, "move": _TEXT, "writes": _COUNT, **_TERM}
+    ),
 }
 
 
