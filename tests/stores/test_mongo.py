@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure
 from hubbub.core.errors import BadRequest, KeyConflict, NameTaken, NotFound, Problem, StorageFull, Unavailable
 from hubbub.core.nouns import Account, Assistant, Member, Membership, Message, Role, Run, RunState, Thread, Token
 from hubbub.core.ports import Asker
-from hubbub.stores import mongo_lanes, mongo_schema, mongo_server, mongo_threads
+from hubbub.stores import mongo_appends, mongo_lanes, mongo_schema, mongo_server, mongo_threads
 from hubbub.stores.mongo import MongoStore
 from hubbub.stores.mongo_server import outside
 from support import mongod
@@ -138,6 +138,23 @@ async def test_more_than_a_flight_carries_arrives_in_order(nodes: Nodes, monkeyp
     assert await texts(nodes[0], "yard") == [f"{n:03}" for n in range(1, 100, 2)]
 
 
+async def test_a_node_that_knows_too_many_threads_forgets_none_that_is_being_written_to(
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mongo_appends, "MAX_KNOWN", 2)
+    places = [f"t{n}" for n in range(6)]
+    for place in places:
+        await open_thread(nodes[0], "alice", id=place)
+    posted = []
+
+    for n in range(60):
+        posted.append(nodes[0].append(draft(thread=places[n % 6]), WRITE))
+        await asyncio.sleep(0.001)  # so that they fly apart
+
+    await asyncio.gather(*posted)
+    assert await nodes[1].heads(places) == dict.fromkeys(places, 10)
+
+
 async def test_more_than_may_wait_is_refused(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mongo_lanes, "MAX_WAITING", 5)
     await open_thread(nodes[0], "alice")
@@ -192,6 +209,17 @@ async def test_whoever_was_made_a_reader_by_another_node_writes_no_more(nodes: N
         await nodes[1].join(Membership(thread="garden", member="eve"), None, Asker("bob", WRITE))
 
 
+async def test_whoever_was_refused_and_comes_back_through_another_node_writes_again(nodes: Nodes) -> None:
+    await open_thread(nodes[0], "alice", "bob")
+    await nodes[1].leave("garden", "bob", None)
+    with pytest.raises(NotFound):
+        await nodes[0].append(draft(sender="bob"), WRITE)
+
+    await nodes[1].join(Membership(thread="garden", member="bob"), None)
+
+    assert (await nodes[0].append(draft(sender="bob"), WRITE)).seq == 1
+
+
 async def test_two_owners_who_leave_through_two_nodes_leave_an_owner_behind(nodes: Nodes) -> None:
     for n in range(5):
         thread = f"t{n}"
@@ -236,6 +264,17 @@ async def test_a_deleted_thread_takes_nothing_through_any_node(nodes: Nodes) -> 
     assert (await nodes[1].append(draft("0 0", thread="t", key="0 0"))).seq == 1
 
 
+async def test_whoever_was_in_a_thread_that_is_gone_is_not_in_a_new_one_of_the_same_id(nodes: Nodes) -> None:
+    await open_thread(nodes[0], "alice", "bob")
+    await nodes[1].append(draft(sender="bob"), WRITE)
+    await nodes[0].delete_thread("garden")
+    await open_thread(nodes[0], "alice")
+    await nodes[0].append(draft())  # as many as the other node knows of
+
+    with pytest.raises(NotFound):
+        await nodes[1].append(draft(sender="bob"), WRITE)
+
+
 async def test_a_deletion_that_was_cut_short_is_finished_by_whoever_needs_it(
     nodes: Nodes, mongo: mongod.Mongod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,11 +304,14 @@ async def test_a_deletion_that_was_cut_short_is_finished_by_whoever_needs_it(
         assert [doc["_id"] for doc in client["nodes"]["threads"].find()] == ["a"]
 
 
-async def test_what_is_left_of_a_thread_that_is_being_swept_is_not_shown(nodes: Nodes, mongo: mongod.Mongod) -> None:
+@pytest.mark.parametrize("gone", [[4], [1, 2, 3]])
+async def test_what_is_left_of_a_thread_that_is_being_swept_is_not_shown(
+    nodes: Nodes, mongo: mongod.Mongod, gone: list[int]
+) -> None:
     await open_thread(nodes[0])
     await asyncio.gather(*(nodes[0].append(draft(str(n))) for n in range(9)))
     with mongo.client() as client:
-        client["nodes"]["messages"].delete_one({"thread": "garden", "seq": 4})
+        client["nodes"]["messages"].delete_many({"thread": "garden", "seq": {"$in": gone}})
 
     with pytest.raises(NotFound):
         await nodes[0].read_after("garden", 0, 9, BIG)
@@ -631,6 +673,16 @@ async def test_a_server_that_does_not_answer_is_told_within_seconds_and_nothing_
         assert [(one.seq, one.text) for one in await log(store)] == [(1, "a")]
         assert message.seq == 1
         await store.close()
+
+
+async def test_a_store_is_closed_soon_though_nobody_answers() -> None:
+    with mongod.replica_set() as (server,):
+        store = MongoStore(mongod.uri([server]), "hubbub")
+        await store.open()
+        server.signal(signal.SIGSTOP)
+
+        async with asyncio.timeout(mongo_server.FAREWELL_S + 2):
+            await store.close()
 
 
 @pytest.mark.parametrize(

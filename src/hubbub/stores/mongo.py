@@ -88,22 +88,26 @@ class MongoStore:
         return self._log.append(draft, roles)
 
     async def read_after(self, thread: str, after: int, limit: int, max_bytes: int) -> Page:
-        return await self._page(thread, {"$gt": after}, ASCENDING, limit, max_bytes)
+        return await self._page(thread, {"$gt": after}, ASCENDING, limit, max_bytes, max(0, after))
 
     async def read_before(self, thread: str, before: int | None, limit: int, max_bytes: int) -> Page:
         below = {"$gt": 0} if before is None else {"$lt": before}
-        page = await self._page(thread, below, DESCENDING, limit, max_bytes)
+        page = await self._page(thread, below, DESCENDING, limit, max_bytes, None)
+        if page.messages and not page.more and page.messages[-1].seq > 1:
+            raise NotFound(NO_THREAD)
         return Page(page.messages[::-1], page.more)
 
-    async def _page(self, thread: str, seq: Doc, direction: int, limit: int, max_bytes: int) -> Page:
+    async def _page(self, thread: str, seq: Doc, direction: int, limit: int, max_bytes: int, last: int | None) -> Page:
+        """`last`: the number that those in the page follow, where it is known."""
         taken: list[Message] = []
         async with self._server.call():
             found = self._server["messages"].find({"thread": thread, "seq": seq}).sort("seq", direction)
             async with found.limit(limit + 1) as docs:
                 async for doc in docs:
-                    if taken and doc["seq"] != taken[-1].seq + direction:
+                    if last is not None and doc["seq"] != last + direction:
                         raise NotFound(NO_THREAD)  # it is just being swept away
                     message = rows.message(doc)
+                    last = message.seq
                     max_bytes -= len(message.text.encode())
                     if len(taken) == limit or (taken and max_bytes < 0):
                         return Page(taken, True)

@@ -61,6 +61,7 @@ class _Plan:
         self.heads: list[UpdateOne] = []
         self.marks: list[UpdateOne] = []
         self.moved: dict[str, int] = {}
+        self.refused: set[str] = set()  # threads somebody may not write to
         self._keys: dict[tuple[str, str], Posting] = {}
 
     def thread(self, thread: str, known: _Known | None, postings: Sequence[Posting]) -> None:
@@ -73,6 +74,7 @@ class _Plan:
             key = None if draft.key is None else (draft.sender, draft.key)
             if posting.roles is not None and known.roles[draft.sender] not in posting.roles:
                 self.outcomes[posting] = NotFound(NOT_HERE)
+                self.refused.add(thread)
             elif key is not None and key in self._keys:
                 self.outcomes[posting] = self._keys[key]
             else:
@@ -106,6 +108,7 @@ class Appends:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._known: dict[str, _Known] = {}
+        self._flying: set[str] = set()  # threads; no two flights have one in common
 
     def forget(self, thread: str) -> None:
         """It changes in another way than by a flight."""
@@ -120,10 +123,17 @@ class Appends:
         Returns: the threads that turned out to be shared. Raises PyMongoError: the outcome is unknown for all that
         were not told.
         """
+        self._flying |= flight.keys()
+        try:
+            return await self._fly(flight, shared)
+        finally:
+            self._flying -= flight.keys()
+
+    async def _fly(self, flight: Flight, shared: bool) -> set[str]:
         until = time.monotonic() + PATIENCE_S
         split_at = time.monotonic() + SPLIT_S
         if len(self._known) > MAX_KNOWN:
-            self._known = {thread: known for thread, known in self._known.items() if thread in flight}
+            self._known = {thread: known for thread, known in self._known.items() if thread in self._flying}
         believed: dict[str, _Known] = {}
         hold_first = shared
         tries = 0
@@ -184,10 +194,13 @@ class Appends:
         return now is None or (now.head, now.version) != (before.head, before.version)
 
     async def _attempt(self, session: AsyncClientSession, flight: Flight) -> _Plan:
+        remembered = flight.keys() & self._known.keys()
         await self._learn(session, flight)
         plan = _Plan()
         for thread, postings in flight.items():
             plan.thread(thread, self._known.get(thread), postings)
+        if (plan.refused & remembered) - plan.moved.keys():
+            raise _Stale  # they may have come back meanwhile, and nothing that is written would tell
         if plan.messages:
             moved = await self._server["threads"].bulk_write(plan.heads, session=session)
             if moved.matched_count < len(plan.heads):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import msgspec
@@ -78,7 +79,8 @@ def message(doc: Doc) -> Message:
 
 
 def of_thread(thread: Thread, pair: str | None, member_count: int) -> Doc:
-    """`version` counts the changes of who is in it as what; `deleting`: nobody is to find it any more."""
+    """`version` counts the changes of who is in it as what, from where no thread that had the same id did; `deleting`:
+    nobody is to find it any more."""
     doc: Doc = {
         "_id": thread.id,
         "n": NEXT,
@@ -86,7 +88,7 @@ def of_thread(thread: Thread, pair: str | None, member_count: int) -> Doc:
         "public": thread.public,
         "head": 0,
         "member_count": member_count,
-        "version": 0,
+        "version": secrets.randbits(48),
         "touched": 0,
         "deleting": False,
     }

@@ -35,6 +35,9 @@ T = TypeVar("T")
 PATIENCE_S = 4.0
 """How long a call tries before it says Unavailable."""
 
+FAREWELL_S = 1.0
+"""How long the server may take to be told that we are leaving."""
+
 HINDERED_S = 1.0
 """How long somebody else's transaction may stand in the way before it is asked whose it is."""
 
@@ -128,7 +131,9 @@ class Server:
             raise opening(failure, self.client.topology_description) from None
 
     async def close(self) -> None:
-        await self.client.close()
+        """Soon, also when nobody answers."""
+        with pymongo.timeout(FAREWELL_S):
+            await self.client.close()
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
