@@ -13,7 +13,9 @@ import pytest
 
 from hubbub.app import App
 from hubbub.buses.redis import RedisBus
-from hubbub.core.nouns import new_id
+from hubbub.core.errors import Unavailable
+from hubbub.core.nouns import Membership, Role, new_id
+from hubbub.core.ports import Store
 from hubbub.hub import others
 from hubbub.stores.memory import MemoryStore
 from support.inbox import WAIT_S
@@ -317,6 +319,95 @@ async def test_what_is_said_while_redis_is_away_is_heard_all_the_same(
             await until(lambda: set(other.app.hub.bus.checks().values()) != {"ok"})
             await alice.post("lobby", "said in the silence")
             await robert.message("said in the silence")
+
+
+async def test_whoever_is_removed_while_redis_is_away_is_told_nothing_newer(
+    two: tuple[House, House], redis: RedisServer
+) -> None:
+    one, other = two
+    ann, bob, carol = fresh("ann"), fresh("bob"), fresh("carol")
+    async with (
+        await one.talk("text", ann) as alice,
+        await other.talk("text", bob) as robert,
+        await other.talk("text", carol) as caroline,
+    ):
+        thread = await alice.group(bob, carol)
+        for reader in (robert, caroline):
+            await reader.take("thread")
+        with redis.frozen():
+            await until(lambda: set(other.app.hub.bus.checks().values()) != {"ok"})
+            await alice.ask("thread.remove", thread=thread, member=bob)
+            await alice.post(thread, "not for them")
+            await caroline.message("not for them")
+
+            assert bob not in other.app.hub.rooms[thread].members
+            async with other.http(robert.welcome["token"]) as http:
+                assert (await http.get(f"/api/threads/{thread}/messages")).status_code == 404
+        await alice.post("lobby", "the end")
+        assert not [m for m in await told_until(robert, "the end") if m["thread"] == thread]
+
+
+async def told_until(reader: Any, last: str) -> list[Any]:
+    """The messages it was told, up to that one."""
+    told: list[Any] = []
+    while not told or told[-1]["text"] != last:
+        told.append((await reader.take("message"))["message"])
+    return told
+
+
+async def test_whoever_is_removed_elsewhere_is_told_nothing_newer_though_the_store_is_away(
+    two: tuple[House, House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    ann, bob, carol = fresh("ann"), fresh("bob"), fresh("carol")
+    async with (
+        await one.talk("text", ann) as alice,
+        await other.talk("text", bob) as robert,
+        await other.talk("text", carol) as caroline,
+    ):
+        thread = await alice.group(bob, carol)
+        for reader in (robert, caroline):
+            await reader.take("thread")
+        with monkeypatch.context() as away:
+            away.setattr(other.app.hub, "store", Away(other.app.hub.store))
+            await alice.ask("thread.remove", thread=thread, member=bob)
+            await alice.post(thread, "not for them")
+            await caroline.message("not for them")
+            await alice.post("lobby", "the end")
+            assert not [m for m in await told_until(robert, "the end") if m["thread"] == thread]
+
+
+async def test_what_a_store_that_was_away_could_not_say_is_asked_again_within_seconds(
+    two: tuple[House, House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(others, "COMPARE_EVERY_S", 3600.0)
+    one, other = two
+    ann, bob = fresh("ann"), fresh("bob")
+    async with await one.talk("text", ann) as alice, await other.talk("text", bob) as robert:
+        thread = await alice.group(bob)
+        await robert.take("thread")
+        with monkeypatch.context() as away:
+            store = Away(other.app.hub.store)
+            away.setattr(other.app.hub, "store", store)
+            await alice.ask("thread.role", thread=thread, member=bob, role="reader")
+            await until(lambda: store.asked)
+
+        await until(lambda: other.app.hub.rooms[thread].members[bob] is Role.READER)
+
+
+class Away:
+    """A store that says nothing about who is where."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def memberships(self, thread: str) -> list[Membership]:
+        self.asked += 1
+        raise Unavailable("The database does not answer.")
 
 
 async def test_a_node_that_could_not_be_heard_says_so_when_it_can(

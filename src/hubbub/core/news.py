@@ -17,10 +17,11 @@ class News(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, tag_fi
 
 
 class Entered(News, frozen=True, kw_only=True, tag="entered"):
-    """These became members of a thread, left it, or may do something else there."""
+    """These became members of a thread, left it, or may do something else there; those who are `gone` left it."""
 
     thread: str
     names: list[str]
+    gone: bool = False
 
 
 class Renamed(News, frozen=True, kw_only=True, tag="renamed"):

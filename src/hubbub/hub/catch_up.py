@@ -7,6 +7,7 @@ bounded piece at a time and stops the moment its socket is full; when the socket
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from hubbub.core import frames
@@ -55,7 +56,7 @@ async def _catch_up_in(session: Session, room: Room, feed: Feed, store: Store, b
         if heard < room.head:
             await _read_log(session, room, feed, store)
         elif heard > room.head:  # the store was ahead of the bus
-            await fill(room, store)
+            await fill(room, store, session.hub.recheck)
         elif _tell_runs(session, room, feed, bus):
             del feed.threads[room.id]
             room.step_in(session)
@@ -63,11 +64,17 @@ async def _catch_up_in(session: Session, room: Room, feed: Feed, store: Store, b
             return
 
 
-async def fill(room: Room, store: Store) -> None:
-    """Shout what the store has and the bus has not brought."""
+async def fill(room: Room, store: Store, recheck: Callable[[Room], Awaitable[None]]) -> None:
+    """Shout what the store has and the bus has not brought.
+
+    Args:
+        recheck: finds out who is in the room now, which the bus has not told either.
+    """
     more = True
     while more:
         page = await store.read_after(room.id, room.known, PIECE_MESSAGES, PIECE_BYTES)
+        if _who_is_in(room, page.messages):
+            await recheck(room)
         for message in page.messages:
             room.shout(frames.MessageFrame(thread=message.thread, seq=message.seq, message=message))
         more = page.more
@@ -78,6 +85,12 @@ async def fill(room: Room, store: Store) -> None:
     room.flush()
 
 
+def _who_is_in(room: Room, messages: list[Message]) -> bool:
+    """Is there a notice among them that the room has not heard of? Then whoever came or went has to be known before it
+    is told, as nothing newer than a removal is for whoever was removed."""
+    return any(message.type == "notification" and message.seq > room.known for message in messages)
+
+
 async def _read_log(session: Session, room: Room, feed: Feed, store: Store) -> None:
     more = True
     while more:
@@ -86,6 +99,8 @@ async def _read_log(session: Session, room: Room, feed: Feed, store: Store) -> N
             return
         page = await store.read_after(room.id, feed.threads[room.id], PIECE_MESSAGES, PIECE_BYTES)
         endings = {message.run: await store.run(message.run) for message in page.messages if message.run in feed.runs}
+        if _who_is_in(room, page.messages):
+            await session.hub.recheck(room)
         if session.stopped or room.id not in feed.threads:
             return
         shouts: list[Shout] = []

@@ -233,7 +233,7 @@ class Hub:
         """Read what the store has and the bus has not brought, unless that is under way."""
         if room.id not in self._filling:
             self._filling.add(room.id)
-            task = self.spawn(catch_up.fill(room, self.store))
+            task = self.spawn(catch_up.fill(room, self.store, self.recheck))
             task.add_done_callback(lambda _: self._filling.discard(room.id))
 
     # Members
@@ -376,19 +376,20 @@ class Hub:
         room.touched = time.monotonic()
         # Whatever was committed while this was read has been shouted to nobody, and whoever came or went was not
         # noticed here.
-        await catch_up.fill(room, self.store)
+        await catch_up.fill(room, self.store, self.recheck)
         await self.recheck(room)
         return room
 
     async def recheck(self, room: Room) -> None:
         """Believe the store about who is in the room, and put into it whoever is connected and does not hear it."""
+        if self.rooms.get(room.id) is room:
+            self.unsure.add(room)  # until the store has answered
         for _ in range(RECHECKS):
             changes = room.changes
             now = {membership.member: membership for membership in await self.store.memberships(room.id)}
             if room.changes == changes:
                 break
         else:  # people come and go all the time: what was read is of the past
-            self.unsure.add(room)
             return
         for name in room.members.keys() - now.keys():
             self.departed(room, name)

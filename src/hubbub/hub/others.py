@@ -104,8 +104,8 @@ class Others:
         self._digest ^= _put(self._mine, name, held)
         self.tell(news.Here(node=self.node, names={name: held}))
 
-    def entered(self, room: Room, names: list[str]) -> None:
-        self.tell(news.Entered(node=self.node, thread=room.id, names=names))
+    def entered(self, room: Room, names: list[str], *, gone: bool = False) -> None:
+        self.tell(news.Entered(node=self.node, thread=room.id, names=names, gone=gone))
 
     # Hearing
 
@@ -129,7 +129,10 @@ class Others:
                     hub.entered(lobby, member.name)
                     if member.name in self.online:  # which was heard before anybody shared a thread with them
                         hub.presence(member.name, True)
-            case news.Entered(thread=thread, names=names):
+            case news.Entered(thread=thread, names=names, gone=gone):
+                if gone and (room := hub.rooms.get(thread)):  # at once: the next event is not for them
+                    for name in [name for name in names if name in room.members]:
+                        hub.departed(room, name)
                 if thread in hub.rooms or any(hub.people.sessions_of(name) for name in names):
                     hub.spawn(self._look_at(thread))
             case news.Renamed(thread=thread) if thread in hub.rooms:

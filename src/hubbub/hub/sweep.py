@@ -45,7 +45,7 @@ async def sweep(hub: Hub) -> None:
             deaf = set(hub.bus.checks().values()) - {"ok"}
             if deaf or time.monotonic() - compared >= COMPARE_EVERY_S:
                 compared = time.monotonic()
-                await compare_heads(hub)
+                await compare_heads(hub, unheard=bool(deaf))
         except Unavailable as failure:  # of the store; it may be back the next time
             log.warning("sweep_interrupted", reason=failure.detail)
         except Exception:
@@ -87,10 +87,14 @@ def look(hub: Hub, now: float) -> None:
     hub.addresses.forget(now - UNUSED_S)
 
 
-async def compare_heads(hub: Hub) -> None:
+async def compare_heads(hub: Hub, *, unheard: bool = False) -> None:
     """The bus brings hints: what it lost, and nothing newer has shown to be missing, is found by asking the store. So
-    is the end of an answer whose message was told by a reading of the log that then failed."""
-    rooms = [room for room in hub.rooms.values() if not room.deserted]
+    is the end of an answer whose message was told by a reading of the log that then failed.
+
+    Args:
+        unheard: also in rooms nobody listens to, as who was removed there may still ask for what is in them.
+    """
+    rooms = [room for room in hub.rooms.values() if unheard or not room.deserted]
     for at in range(0, len(rooms), COMPARE_AT_ONCE):
         some = rooms[at : at + COMPARE_AT_ONCE]
         heads = await hub.store.heads([room.id for room in some])

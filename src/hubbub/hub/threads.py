@@ -134,7 +134,7 @@ async def _depart(hub: Hub, room: Room, member: str, notice: Draft, asker: Asker
         message = await hub.store.leave(room.id, member, notice, asker)
     if message is not None:
         hub.departed(room, member)
-        hub.others.entered(room, [member])
+        hub.others.entered(room, [member], gone=True)
         hub.posted(message)
         if owner:
             await hub.recheck(room)  # the store has given it to somebody else
