@@ -319,6 +319,38 @@ async def test_how_far_many_assistants_have_read_is_kept_in_one_commit() -> None
     assert marks == [message.seq] * 150
 
 
+class SilentStore(MemoryStore):
+    """Counts who would move a mark, and moves none while it is away."""
+
+    away = False
+    asked = 0
+
+    async def see(self, thread: str, member: str, seq: int) -> int:
+        self.asked += 1
+        if self.away:
+            raise Unavailable("The database does not answer.")
+        return await super().see(thread, member, seq)
+
+
+async def test_a_store_that_is_away_is_not_asked_for_every_mark_and_none_is_forgotten() -> None:
+    store = SilentStore()
+    await store.create_thread(Thread(id="garden"), [])
+    async with opened(*[Assistant(name=f"a{n}") for n in range(150)], store=store) as hub:
+        await hub.arrive("ann")
+        await hub.room("lobby")
+        for id in ("yard", "shed", "pond"):
+            await hub.open_thread(Thread(id=id), ["ann", *(f"a{n}" for n in range(150))])
+            await said(hub, "hello", thread=id)
+        store.away, store.asked = True, 0
+        await hub.asking._move_marks()
+        assert store.asked <= 200
+        store.away = False
+        await hub.asking._move_marks()
+        marks = [one.seen for id in ("yard", "shed", "pond") for one in await store.memberships(id)]
+
+    assert marks == [1] * 453
+
+
 async def test_it_is_not_asked_again_while_it_is_writing() -> None:
     async with opened(Assistant(name="poet", every=1)) as hub:
         for n in range(5):

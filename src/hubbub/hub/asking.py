@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import time
 from collections import deque
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 import structlog
@@ -271,23 +270,26 @@ class Asking:
             await self._move_marks()
 
     async def _move_marks(self) -> None:
-        considered, self._considered = self._considered, {}
-        at_once: list[Awaitable[None]] = []
-        for (thread, name), seq in considered.items():
-            if asked := self._asked.get(thread):
-                self._considered.setdefault((thread, name), seq)
-                seq = min(seq, asked[0].seq - 1)
-            at_once.append(self._move_mark(thread, name, seq))
-            if len(at_once) >= MARKS_AT_ONCE:
-                await asyncio.gather(*at_once)
-                at_once.clear()
-        await asyncio.gather(*at_once)
+        """Where the store cannot be used the rest waits for the next time."""
+        considered, self._considered = list(self._considered.items()), {}
+        for at in range(0, len(considered), MARKS_AT_ONCE):
+            some = [self._move_mark(*place, seq) for place, seq in considered[at : at + MARKS_AT_ONCE]]
+            if not all(await asyncio.gather(*some)):
+                self._considered = dict(considered[at:]) | self._considered
+                return
 
-    async def _move_mark(self, thread: str, name: str, seq: int) -> None:
+    async def _move_mark(self, thread: str, name: str, seq: int) -> bool:
+        """False: the store cannot be used."""
+        if asked := self._asked.get(thread):
+            self._considered.setdefault((thread, name), seq)
+            seq = min(seq, asked[0].seq - 1)
         try:
             await self._hub.store.see(thread, name, seq)
+        except (Unavailable, StorageFull):
+            return False
         except Problem as failure:
             log.debug("mark_not_moved", thread=thread, code=failure.code)
+        return True
 
 
 def _of(assistant: Assistant) -> str:
