@@ -403,6 +403,22 @@ async def test_a_crowd_of_readers_is_served_through_few_connections(mongo: mongo
     assert made <= mongo_server.AT_ONCE
 
 
+async def test_whoever_writes_and_whose_rights_changed_does_not_wait_behind_a_crowd_of_readers(nodes: Nodes) -> None:
+    await open_thread(nodes[0], "alice")
+    crowd = [asyncio.ensure_future(nodes[0].threads_of("alice")) for _ in range(1500)]
+    await asyncio.sleep(0)
+
+    await asyncio.gather(
+        nodes[0].accounts.changes_after(0),
+        nodes[0].see("garden", "alice", 0),
+        nodes[0].append(draft()),
+        nodes[0].update_thread("garden", title="roses"),
+    )
+
+    assert sum(not one.done() for one in crowd) > 500
+    await asyncio.gather(*crowd, return_exceptions=True)
+
+
 async def test_order_is_that_of_arrival_whichever_node_it_was(nodes: Nodes) -> None:
     names = [f"m{n:02}" for n in range(20)]
     await open_thread(nodes[0])

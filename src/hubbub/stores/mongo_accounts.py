@@ -18,6 +18,7 @@ from hubbub.core.errors import NameTaken, NotFound
 from hubbub.core.nouns import Account, Rights, Scope, Token, new_generation
 from hubbub.stores.mongo_log import Log
 from hubbub.stores.mongo_rows import Doc
+from hubbub.stores.mongo_server import Queue
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ class MongoAccounts:
         self._signed_out = log.server["signed_out"]
 
     async def changes_after(self, version: int) -> Rights:
-        async with self._log.server.call():
+        async with self._log.server.call(Queue.RIGHTS):
             doc = await self._meta.find_one({"_id": "rights"})
             now = int(doc["value"]) if doc else 0
             if now == version:

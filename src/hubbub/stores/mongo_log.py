@@ -15,7 +15,7 @@ from hubbub.stores import mongo_rows as rows
 from hubbub.stores.mongo_appends import NO_THREAD, Appends, again, own_mark
 from hubbub.stores.mongo_lanes import Committed, Lanes
 from hubbub.stores.mongo_rows import Doc
-from hubbub.stores.mongo_server import Server, outcomes, outside
+from hubbub.stores.mongo_server import Queue, Server, outcomes, outside
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -64,7 +64,7 @@ class Log:
 
     async def transaction(self, work: Callable[[AsyncClientSession], Awaitable[T]]) -> T:
         """See `Server.transaction`."""
-        async with self.server.place():
+        async with self.server.place(Queue.WRITING):
             return await self.server.transaction(work)
 
     async def close(self) -> None:

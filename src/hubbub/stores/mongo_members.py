@@ -16,6 +16,7 @@ from hubbub.stores import mongo_rows as rows
 from hubbub.stores.mongo_appends import NO_THREAD
 from hubbub.stores.mongo_log import Log, Together
 from hubbub.stores.mongo_rows import Doc
+from hubbub.stores.mongo_server import Queue
 
 ARRIVALS = "arrivals"
 """The lane of whoever comes for the first time."""
@@ -121,7 +122,7 @@ class MongoMembers:
     async def _mark(self, seen: Sequence[tuple[str, str, int]]) -> list[int | Exception]:
         """In one thread."""
         thread = seen[0][0]
-        async with self._log.server.place():
+        async with self._log.server.place(Queue.WRITING):
             found = await self._threads.find_one({"_id": thread, "deleting": False}, {"head": 1})
             if found is None:
                 raise NotFound(NO_THREAD)

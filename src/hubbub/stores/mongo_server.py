@@ -15,6 +15,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from enum import Enum
 from typing import Any, TypeVar
 
 import pymongo
@@ -54,7 +55,7 @@ OUT_OF_DISK_SPACE = 14031
 AUTHENTICATION_FAILED, UNAUTHORIZED = 18, 13
 
 AT_ONCE = 32
-"""Calls under way at once; the others wait their turn here. With 1000 at once MongoDB did half as much (221 new members
+"""Calls in a queue (see `Queue`) under way at once; the others wait their turn here. With 1000 at once MongoDB did half as much (221 new members
 a second beside 435), and some were lost: whoever waits in the driver's pool instead can keep it from everybody for good
 when they are cancelled twice, at the end of the program for one (PyMongo 4.20 on Python 3.11)."""
 
@@ -70,6 +71,15 @@ ONE_NODE = (
     "is not a replica set, which transactions need. One server alone can be one: start it with --replSet rs0, and run "
     "once: mongosh --eval 'rs.initiate()'"
 )
+
+
+class Queue(Enum):
+    """Who waits behind whom. Thousands who come back at once have much to read; whoever writes has others of a thread
+    waiting behind them, and what was taken from somebody has to be known within a second."""
+
+    READING = "reading"
+    WRITING = "writing"
+    RIGHTS = "rights"
 
 
 class _InTheWay(Exception):
@@ -108,8 +118,8 @@ class Server:
                 serverSelectionTimeoutMS=int(PATIENCE_S * 1000),
                 connectTimeoutMS=2000,
                 tz_aware=True,
-                maxPoolSize=AT_ONCE + FLIGHTS,
-                maxConnecting=AT_ONCE + FLIGHTS,
+                maxPoolSize=AT_ONCE * len(Queue) + FLIGHTS,
+                maxConnecting=AT_ONCE * len(Queue) + FLIGHTS,
             )
         except (PyMongoError, ValueError) as wrong:
             raise no_address(wrong) from None
@@ -117,7 +127,7 @@ class Server:
             self.db: AsyncDatabase[Doc] = self.client[name]
         except InvalidName as wrong:
             raise Unavailable(f"HUBBUB_DATABASE_NAME cannot be {name!r}: {wrong}.") from None
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = {queue: asyncio.Semaphore(AT_ONCE) for queue in Queue}
 
     def __getitem__(self, collection: str) -> AsyncCollection[Doc]:
         return self.db[collection]
@@ -136,24 +146,24 @@ class Server:
             await self.client.close()
 
     @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
+    async def place(self, queue: Queue = Queue.READING) -> AsyncIterator[None]:
         """For a few requests that belong together: together they take no longer than one may. Whoever has a place
         must not wait for another. Raises Unavailable: none has become free for that long."""
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await self._places.acquire()
+                await self._places[queue].acquire()
         except TimeoutError:
             raise Unavailable(BUSY, retry_after=1) from None
         try:
             with pymongo.timeout(self._patience_s):
                 yield
         finally:
-            self._places.release()
+            self._places[queue].release()
 
     @asynccontextmanager
-    async def call(self) -> AsyncIterator[None]:
+    async def call(self, queue: Queue = Queue.READING) -> AsyncIterator[None]:
         """`place`, and failures in our words."""
-        async with self.place():
+        async with self.place(queue):
             with outcomes():
                 yield
 

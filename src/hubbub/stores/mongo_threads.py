@@ -19,6 +19,7 @@ from hubbub.core.nouns import Membership, Thread
 from hubbub.stores import mongo_rows as rows
 from hubbub.stores.mongo_appends import NO_THREAD
 from hubbub.stores.mongo_log import Log
+from hubbub.stores.mongo_server import Queue
 
 BROOM = 1000
 """Messages that are swept in one transaction."""
@@ -40,15 +41,21 @@ class MongoThreads:
                 await self._log.server["memberships"].insert_many(docs, session=session)
             return replace(thread, head=0, member_count=len(members))
 
+        async def of_pair(pair: str) -> Thread | None:
+            async with self._log.server.place(Queue.WRITING):
+                return await self.of_pair(pair)
+
         async def work() -> Thread:
-            if pair and (known := await self.of_pair(pair)):
+            if pair and (known := await of_pair(pair)):
                 return known
             try:
                 return await self._log.transaction(make)
             except DuplicateKeyError:
-                if pair and (known := await self.of_pair(pair)):  # another node was first
+                if pair and (known := await of_pair(pair)):  # another node was first
                     return known
-            if await self._threads.find_one({"_id": thread.id, "deleting": True}, {"_id": 1}):
+            async with self._log.server.place(Queue.WRITING):
+                old = await self._threads.find_one({"_id": thread.id, "deleting": True}, {"_id": 1})
+            if old:
                 await self.sweep(thread.id)
                 return await self._log.transaction(make)
             raise KeyConflict(f"There is a thread {thread.id!r} already.")
@@ -65,9 +72,10 @@ class MongoThreads:
 
         async def work() -> Thread:
             live = {"_id": id, "deleting": False}
-            doc = await self._threads.find_one_and_update(
-                live, {"$set": changes, "$inc": {"touched": 1}}, return_document=ReturnDocument.AFTER
-            )
+            async with self._log.server.place(Queue.WRITING):
+                doc = await self._threads.find_one_and_update(
+                    live, {"$set": changes, "$inc": {"touched": 1}}, return_document=ReturnDocument.AFTER
+                )
             if doc is None:
                 raise NotFound(NO_THREAD)
             return rows.thread(doc)
