@@ -395,11 +395,47 @@ async def test_what_a_store_that_was_away_could_not_say_is_asked_again_within_se
         await until(lambda: other.app.hub.rooms[thread].members[bob] is Role.READER)
 
 
-class Away:
-    """A store that says nothing about who is where."""
+async def test_a_node_whose_store_is_slow_stays_there(
+    two: tuple[House, House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    bob = fresh("bob")
+    async with await other.talk("text", bob):
+        await seen_from(one, bob)
+        monkeypatch.setattr(other.app.hub, "store", Away(other.app.hub.store, asyncio.Event()))
+        monkeypatch.setattr(others, "ALIVE_EVERY_S", 0.02)
+        monkeypatch.setattr(others, "SILENT_S", 2.5)
+        other.app.hub.others._compared_at = float("-inf")
+        heard_at = one.app.hub.others._nodes[other.app.hub.others.node]
+        await until(lambda: other.app.hub.store.asked)  # type: ignore[attr-defined]
+        since = time.monotonic()
+        await until(lambda: heard_at.heard_at > since + 0.1)
+        assert one.app.hub.people.online(bob)
 
-    def __init__(self, store: Store) -> None:
+
+async def test_what_could_not_be_compared_is_compared_when_the_store_is_back(
+    two: tuple[House, House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    ann, bob = fresh("ann"), fresh("bob")
+    async with await one.talk("text", ann) as alice, await other.talk("text", bob) as robert:
+        one.app.hub.bus.tell = lambda news: None  # type: ignore[method-assign]
+        thread = await alice.group(bob)
+        await alice.post(thread, "can you hear me?")
+        with monkeypatch.context() as away:
+            store = Away(other.app.hub.store)
+            away.setattr(other.app.hub, "store", store)
+            other.app.hub.others.missed()
+            await until(lambda: store.asked)
+        assert (await robert.message("can you hear me?"))["thread"] == thread
+
+
+class Away:
+    """A store that says nothing about who is where, or not until `back`."""
+
+    def __init__(self, store: Store, back: asyncio.Event | None = None) -> None:
         self._store = store
+        self._back = back
         self.asked = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -407,6 +443,8 @@ class Away:
 
     async def memberships(self, thread: str) -> list[Membership]:
         self.asked += 1
+        if self._back is not None:
+            await self._back.wait()
         raise Unavailable("The database does not answer.")
 
 

@@ -78,7 +78,7 @@ class Others:
         self._hub.bus.tell(said)
 
     async def live(self) -> None:
-        """Say every so often that this node is there, and notice who is not; look for what nobody told."""
+        """Say every so often that this node is there, and notice who is not; have it looked for what nobody told."""
         while not self._hub.bus.alone:
             self.tell(news.Alive(node=self.node, count=len(self._mine), digest=self._digest))
             now = time.monotonic()
@@ -86,10 +86,7 @@ class Others:
                 log.warning("node_silent", node=id, connected=len(self._nodes[id].names))
                 self._left(id)
             if now - self._compared_at > COMPARE_EVERY_S:
-                try:
-                    await self.compare()
-                except Problem as failure:
-                    log.warning("not_compared", reason=failure.detail)
+                self._begin_to_compare()
             await asyncio.sleep(ALIVE_EVERY_S)
 
     def stop(self) -> None:
@@ -146,16 +143,26 @@ class Others:
         """Some of it may have got lost. Messages are looked for at once, all else after what is being compared."""
         self._hub.spawn(compare_heads(self._hub))
         self._missed = True
+        self._begin_to_compare()
+
+    def _begin_to_compare(self) -> None:
         if not self._comparing:
             self._comparing = True
-            self._hub.spawn(self._look_for_missed())
+            self._hub.spawn(self._compare_all())
 
-    async def _look_for_missed(self) -> None:
+    async def _compare_all(self) -> None:
+        """It may take longer than a node may be silent. Where the store cannot be used it is tried again soon."""
         try:
-            while self._missed:
-                self._missed = False
-                self._read_at = float("-inf")
+            again = True
+            while again:
+                if self._missed:
+                    self._missed = False
+                    self._read_at = float("-inf")
                 await self.compare()
+                again = self._missed
+        except Problem as failure:
+            log.warning("not_compared", reason=failure.detail)
+            self._compared_at = float("-inf")
         finally:
             self._comparing = False
 
@@ -171,12 +178,11 @@ class Others:
 
     async def compare(self) -> None:
         """Look for whatever was not told, or not heard."""
-        now = self._compared_at = time.monotonic()
         hub = self._hub
-        if now - self._read_at > EVERYBODY_EVERY_S:
-            self._read_at = now
+        if (now := time.monotonic()) - self._read_at > EVERYBODY_EVERY_S:
             for member in await hub.store.members():
                 hub.people.remember(member)
+            self._read_at = now
         await hub.assistants.learn()
         for room in list(hub.rooms.values()):
             thread = await hub.store.thread(room.id)
@@ -191,6 +197,7 @@ class Others:
             for thread, _ in await hub.store.threads_of(name):
                 if thread.id not in heard:
                     await self._look_at(thread.id)
+        self._compared_at = time.monotonic()
 
     # Who is connected where
 

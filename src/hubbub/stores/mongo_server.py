@@ -55,9 +55,10 @@ OUT_OF_DISK_SPACE = 14031
 AUTHENTICATION_FAILED, UNAUTHORIZED = 18, 13
 
 AT_ONCE = 32
-"""Calls in a queue (see `Queue`) under way at once; the others wait their turn here. With 1000 at once MongoDB did half as much (221 new members
-a second beside 435), and some were lost: whoever waits in the driver's pool instead can keep it from everybody for good
-when they are cancelled twice, at the end of the program for one (PyMongo 4.20 on Python 3.11)."""
+"""Calls in a queue (see `Queue`) under way at once; the others wait their turn here. With 1000 at once MongoDB did half
+as much (221 new members a second beside 435), and some were lost: whoever waits in the driver's pool instead can keep
+it from everybody for good when they are cancelled twice, at the end of the program for one (PyMongo 4.20 on Python
+3.11)."""
 
 FLIGHTS = 128
 """Transactions of flights (mongo_lanes.py) at most. They need not wait: many calls travel in each."""
