@@ -15,7 +15,7 @@ import structlog
 
 from hubbub.core.errors import Problem, Unavailable
 from hubbub.core.nouns import new_id
-from hubbub.stores.mongo_server import Server
+from hubbub.stores.mongo_server import Queue, Server
 
 log = structlog.get_logger("hubbub.stores.mongo")
 
@@ -36,7 +36,7 @@ class Alone:
     async def take(self) -> None:
         """Raises Unavailable: another node has it, and has said so while this one waited for its term to run out."""
         late = time.monotonic() + TERM_S + 2 * AGAIN_S
-        async with self._server.call():
+        async with self._server.call(Queue.WRITING):
             await self._server["meta"].update_one({"_id": "alone"}, {"$setOnInsert": NOBODY}, upsert=True)
         while not await self._renew():
             if time.monotonic() > late:
@@ -54,13 +54,13 @@ class Alone:
         self._renewing.cancel()
         await asyncio.wait([self._renewing])
         with contextlib.suppress(Problem):
-            async with self._server.call():
+            async with self._server.call(Queue.WRITING):
                 await self._server["meta"].update_one({"_id": "alone", "node": self._node}, {"$set": NOBODY})
 
     async def _renew(self) -> bool:
         free = {"$or": [{"node": self._node}, {"$expr": {"$lte": ["$until", "$$NOW"]}}]}
         term = {"node": self._node, "until": {"$add": ["$$NOW", int(TERM_S * 1000)]}}
-        async with self._server.call():
+        async with self._server.call(Queue.WRITING):
             taken = await self._server["meta"].update_one({"_id": "alone", **free}, [{"$set": term}])
         return bool(taken.matched_count)
 
