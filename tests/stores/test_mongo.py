@@ -657,6 +657,23 @@ async def test_whatever_other_programs_do_on_the_server_is_left_alone(nodes: Nod
     assert (await nodes[1].append(draft("after"))).seq == 1
 
 
+async def test_a_thread_that_somebody_keeps_keeps_no_other(nodes: Nodes, mongo: mongod.Mongod) -> None:
+    places = [f"t{n}" for n in range(8)]
+    for place in places:
+        await open_thread(nodes[0], "alice", id=place)
+    async with AsyncMongoClient[Any](mongod.uri([mongo]), appname="another") as other, other.start_session() as session:
+        async with await session.start_transaction():
+            await other["nodes"]["threads"].update_one({"_id": "t0"}, {"$inc": {"head": 5}}, session=session)
+            kept, *_ = [nodes[0].append(draft(thread=place)) for place in places]
+            for _ in range(2):
+                await asyncio.gather(*(nodes[0].append(draft(thread=place)) for place in places[1:]))
+
+            assert not kept.done()
+            with pytest.raises(Unavailable):
+                await kept
+            await session.abort_transaction()
+
+
 async def test_a_server_that_does_not_answer_is_told_within_seconds_and_nothing_is_lost(tmp_path: Path) -> None:
     with mongod.replica_set() as (server,):
         store = MongoStore(mongod.uri([server]), "hubbub")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pymongo
@@ -21,7 +22,7 @@ from pymongo.errors import PyMongoError
 from hubbub.core.errors import NOT_HERE, KeyConflict, NotFound, Problem, Unavailable
 from hubbub.core.nouns import Draft, Message
 from hubbub.stores import mongo_rows as rows
-from hubbub.stores.mongo_lanes import Flight, Posting
+from hubbub.stores.mongo_lanes import Flight, Landed, Posting
 from hubbub.stores.mongo_rows import Doc
 from hubbub.stores.mongo_server import AWAY, PATIENCE_S, Server, is_duplicate
 
@@ -108,28 +109,34 @@ class Appends:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._known: dict[str, _Known] = {}
-        self._flying: set[str] = set()  # threads; no two flights have one in common
+        self._flying: Counter[str] = Counter()  # threads that are being written to
 
     def forget(self, thread: str) -> None:
         """It changes in another way than by a flight."""
         self._known.pop(thread, None)
 
-    async def fly(self, flight: Flight, shared: bool) -> set[str]:
+    async def fly(self, flight: Flight, shared: bool, landed: Landed) -> set[str]:
         """Write the drafts and tell each how it went.
 
         Args:
             shared: another node writes to these threads, too.
+            landed: is given those threads that are done with while others of the flight are kept by somebody.
 
         Returns: the threads that turned out to be shared. Raises PyMongoError: the outcome is unknown for all that
         were not told.
         """
-        self._flying |= flight.keys()
+        self._flying.update(flight.keys())
         try:
-            return await self._fly(flight, shared)
+            return await self._fly(flight, shared, landed)
         finally:
-            self._flying -= flight.keys()
+            self._flying -= Counter(flight.keys())
 
-    async def _fly(self, flight: Flight, shared: bool) -> set[str]:
+    async def _half(self, flight: Flight, landed: Landed) -> set[str]:
+        met = await self.fly(flight, True, landed)
+        landed(flight)
+        return met
+
+    async def _fly(self, flight: Flight, shared: bool, landed: Landed) -> set[str]:
         until = time.monotonic() + PATIENCE_S
         split_at = time.monotonic() + SPLIT_S
         if len(self._known) > MAX_KNOWN:
@@ -164,7 +171,7 @@ class Appends:
                     halves = dict(threads[::2]), dict(threads[1::2])
                     met: set[str] = set()
                     for half in await asyncio.gather(
-                        *(self.fly(half, True) for half in halves), return_exceptions=True
+                        *(self._half(half, landed) for half in halves), return_exceptions=True
                     ):
                         if isinstance(half, BaseException):
                             raise half from None

@@ -18,7 +18,7 @@ import asyncio
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from hubbub.core.errors import Unavailable
@@ -81,6 +81,7 @@ class _Turn:
 Flight = dict[str, list[Posting]]
 """What flies together, by thread."""
 
+Landed = Callable[[Iterable[str]], None]
 Committed = Callable[[int, float | None], None]
 
 
@@ -89,12 +90,14 @@ class Lanes:
 
     Args:
         fly: writes a flight, whose threads are shared or not, tells every posting how it went, and returns the threads
-            in which another node was met.
+            in which another node was met. Those that need not wait for the others are told to it before.
         committed: called after each flight with how many drafts it had and the seconds it took; None for those: it
             failed.
     """
 
-    def __init__(self, fly: Callable[[Flight, bool], Awaitable[set[str]]], committed: Committed | None = None) -> None:
+    def __init__(
+        self, fly: Callable[[Flight, bool, Landed], Awaitable[set[str]]], committed: Committed | None = None
+    ) -> None:
         self._fly = fly
         self._committed = committed
         self._lanes: dict[str, deque[Posting | _Turn]] = {}
@@ -220,8 +223,22 @@ class Lanes:
 
     async def _take_off(self, flight: Flight, shared: bool) -> None:
         began = time.monotonic()
+        left = dict(flight)
+
+        def leave(lanes: Iterable[str]) -> None:
+            for lane in lanes:
+                if (postings := left.pop(lane, None)) is not None:
+                    self._waiting -= len(postings)
+                    self._free(lane)
+
+        def landed(lanes: Iterable[str]) -> None:
+            now = time.monotonic()
+            self._shared |= dict.fromkeys(lanes, now + SHARED_S)
+            pause_s = random.uniform(0, min(now - began, SHARED_S))
+            asyncio.get_running_loop().call_later(pause_s, leave, list(lanes))
+
         try:
-            await self._fly_in_time(flight, shared, began - PATIENCE_S)
+            await self._fly_in_time(flight, shared, began - PATIENCE_S, landed)
         finally:
             self._in_the_air -= 1
             self._schedule()
@@ -232,11 +249,9 @@ class Lanes:
                 task = asyncio.current_task()
                 assert task is not None
                 self._flights.discard(task)
-                self._waiting -= sum(map(len, flight.values()))
-                for lane in flight:
-                    self._free(lane)
+                leave(flight)
 
-    async def _fly_in_time(self, flight: Flight, shared: bool, too_late: float) -> None:
+    async def _fly_in_time(self, flight: Flight, shared: bool, too_late: float, landed: Landed) -> None:
         in_time: Flight = {}
         try:
             for lane, postings in flight.items():
@@ -247,7 +262,7 @@ class Lanes:
                     in_time[lane] = fresh
             if in_time:
                 began = time.monotonic()
-                met = await self._fly(in_time, shared)
+                met = await self._fly(in_time, shared, landed)
                 now = time.monotonic()
                 self._note(in_time, now - began)
                 if len(self._shared) + len(met) > MAX_SHARED:
