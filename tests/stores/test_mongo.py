@@ -662,16 +662,35 @@ async def test_a_thread_that_somebody_keeps_keeps_no_other(nodes: Nodes, mongo: 
     for place in places:
         await open_thread(nodes[0], "alice", id=place)
     async with AsyncMongoClient[Any](mongod.uri([mongo]), appname="another") as other, other.start_session() as session:
-        async with await session.start_transaction():
-            await other["nodes"]["threads"].update_one({"_id": "t0"}, {"$inc": {"head": 5}}, session=session)
-            kept, *_ = [nodes[0].append(draft(thread=place)) for place in places]
-            for _ in range(2):
-                await asyncio.gather(*(nodes[0].append(draft(thread=place)) for place in places[1:]))
+        await session.start_transaction()
+        await other["nodes"]["threads"].update_one({"_id": "t0"}, {"$inc": {"head": 5}}, session=session)
+        kept, *_ = [nodes[0].append(draft(thread=place)) for place in places]
+        for _ in range(2):
+            await asyncio.gather(*(nodes[0].append(draft(thread=place)) for place in places[1:]))
 
-            assert not kept.done()
-            with pytest.raises(Unavailable):
-                await kept
-            await session.abort_transaction()
+        assert not kept.done()
+        with pytest.raises(Unavailable):
+            await kept
+        await session.abort_transaction()
+
+
+async def test_threads_that_somebody_keeps_take_no_place_of_others(nodes: Nodes, mongo: mongod.Mongod) -> None:
+    kept = [f"t{n}" for n in range(mongo_lanes.MAX_FLIGHTS + 1)]
+    for place in (*kept, "garden"):
+        await open_thread(nodes[0], "alice", id=place)
+    async with AsyncMongoClient[Any](mongod.uri([mongo]), appname="another") as other, other.start_session() as session:
+        await session.start_transaction()
+        await other["nodes"]["threads"].update_many({"_id": {"$in": kept}}, {"$inc": {"head": 5}}, session=session)
+        waiting = []
+        for place in kept:
+            waiting.append(nodes[0].append(draft(thread=place)))
+            await asyncio.sleep(0.01)  # so that they fly apart
+
+        await nodes[0].append(draft())
+
+        assert not any(one.done() for one in waiting)
+        await session.abort_transaction()
+    await asyncio.gather(*waiting, return_exceptions=True)
 
 
 async def test_a_server_that_does_not_answer_is_told_within_seconds_and_nothing_is_lost(tmp_path: Path) -> None:

@@ -28,8 +28,14 @@ from hubbub.stores.mongo_server import AWAY, BUSY, FLIGHTS, PATIENCE_S, outside
 T = TypeVar("T")
 
 MAX_FLIGHTS = 2
-MAX_TOGETHER = FLIGHTS // MAX_FLIGHTS
+MAX_TOGETHER = 64
 """Threads in a flight."""
+
+SLOW_S = 0.5
+"""After so long a flight leaves its place to another one."""
+
+MAX_SLOW = FLIGHTS - MAX_FLIGHTS * MAX_TOGETHER
+"""Threads that such flights may still have in the air."""
 
 SHARED_S = 1.0
 """For so long a thread is taken to be shared after another node was met there."""
@@ -104,7 +110,8 @@ class Lanes:
         self._busy: set[str] = set()
         self._ready: dict[str, None] = {}  # lanes that may have come to something
         self._flights: set[asyncio.Task[None]] = set()
-        self._in_the_air = 0
+        self._in_the_air = 0  # flights, without slow ones
+        self._slow = 0  # threads
         self._shared: dict[str, float] = {}  # until when
         self._waiting = 0
         self._scheduled = False
@@ -222,8 +229,18 @@ class Lanes:
         return flight, shared
 
     async def _take_off(self, flight: Flight, shared: bool) -> None:
+        loop = asyncio.get_running_loop()
         began = time.monotonic()
         left = dict(flight)
+        slow = 0
+
+        def slow_down() -> None:
+            nonlocal slow
+            if left and self._slow + len(left) <= MAX_SLOW:
+                slow = len(left)
+                self._slow += slow
+                self._in_the_air -= 1
+                self._schedule()
 
         def leave(lanes: Iterable[str]) -> None:
             for lane in lanes:
@@ -235,12 +252,15 @@ class Lanes:
             now = time.monotonic()
             self._shared |= dict.fromkeys(lanes, now + SHARED_S)
             pause_s = random.uniform(0, min(now - began, SHARED_S))
-            asyncio.get_running_loop().call_later(pause_s, leave, list(lanes))
+            loop.call_later(pause_s, leave, list(lanes))
 
+        slowing = loop.call_later(SLOW_S, slow_down)
         try:
             await self._fly_in_time(flight, shared, began - PATIENCE_S, landed)
         finally:
-            self._in_the_air -= 1
+            slowing.cancel()
+            self._in_the_air -= not slow
+            self._slow -= slow
             self._schedule()
             try:
                 if shared:  # the other node would hardly ever come between

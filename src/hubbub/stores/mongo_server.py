@@ -60,7 +60,7 @@ as much (221 new members a second beside 435), and some were lost: whoever waits
 it from everybody for good when they are cancelled twice, at the end of the program for one (PyMongo 4.20 on Python
 3.11)."""
 
-FLIGHTS = 128
+FLIGHTS = 192
 """Transactions of flights (mongo_lanes.py) at most. They need not wait: many calls travel in each."""
 
 AGAIN_S = 0.004
