@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from hubbub.core.errors import QueueFull
 from hubbub.core.frames import Typing
 from hubbub.core.nouns import RunState
-from hubbub.core.ports import Bus, Event, Lease, Progress
+from hubbub.core.ports import Bus, Event, Lease, Progress, Resumed
 from tests.contracts.conftest import Later
 from tests.contracts.words import begun, delta, task_of
 
@@ -425,10 +425,10 @@ async def test_what_waits_or_is_written_can_be_taken_up_and_nothing_else(bus: Bu
     await take_one(bus, "a")
     await bus.put(task_of("b", 2))
 
-    assert await bus.resume("a", 1)
-    assert await bus.resume("b", 2)
-    assert not await bus.resume("a", 2)
-    assert not await bus.resume("unknown", 1)
+    assert await bus.resume("a", 1) is Resumed.GOES_ON
+    assert await bus.resume("b", 2) is Resumed.GOES_ON
+    assert await bus.resume("a", 2) is not Resumed.GOES_ON
+    assert await bus.resume("unknown", 1) is not Resumed.GOES_ON
 
 
 async def test_the_same_attempt_counts_once_while_it_waits_and_while_it_is_written(bus: Bus) -> None:

@@ -97,6 +97,17 @@ async def test_a_redis_that_is_killed_and_started_again_costs_an_attempt_and_not
     assert await works.healthy() == "ok"
 
 
+async def test_a_redis_that_forgets_everything_again_and_again_fails_no_answer(works: Works) -> None:
+    audience, waiting = await works.ask(3), [await works.ask(4 + n) for n in range(8)]
+    for attempt in range(1, 6):
+        await audience.first.until(20, attempt)
+        async with works.redis.client() as client:
+            await client.flushall()
+    for one in (audience, *waiting):
+        assert (await one.whole()).text == SAID
+    assert audience.first.attempts[-1] > 3
+
+
 async def test_a_redis_that_stood_still_longer_than_a_lease_loses_nothing(works: Works) -> None:
     audience = await works.ask(2)
     await audience.first.until(100)

@@ -12,7 +12,7 @@ from hubbub.buses.local import LocalBus
 from hubbub.core.errors import Unavailable
 from hubbub.core.frames import RunCompleted, RunFrame, RunQueued, RunReset
 from hubbub.core.nouns import Run, RunState, Task
-from hubbub.core.ports import Event, Lease
+from hubbub.core.ports import Event, Lease, Resumed
 from hubbub.hub.access import Caller
 from hubbub.hub.following import follow
 from hubbub.hub.hub import Hub
@@ -28,8 +28,9 @@ class SilentBus(LocalBus):
         self.away = False
         self.elsewhere: dict[str, int] = {}  # run -> attempt somebody else writes
 
-    def lose(self, run: str, times: int = 1) -> None:
+    def lose(self, run: str, times: int = 1, *, forgotten: bool = False) -> None:
         self._answers[run].lost = True
+        self._answers[run].forgotten = forgotten
         self._leased.pop(run, None)
         for _ in range(times):
             for ended in self._enders:
@@ -45,10 +46,10 @@ class SilentBus(LocalBus):
             raise Unavailable("The queue is away.")
         return await super().place(run)
 
-    async def resume(self, run: str, attempt: int) -> bool:
+    async def resume(self, run: str, attempt: int) -> Resumed:
         if self.away:
             raise Unavailable("The queue is away.")
-        return self.elsewhere.get(run) == attempt or await super().resume(run, attempt)
+        return Resumed.GOES_ON if self.elsewhere.get(run) == attempt else await super().resume(run, attempt)
 
 
 async def taken(bus: LocalBus) -> Lease:
@@ -113,6 +114,22 @@ async def test_the_third_time_it_fails_with_what_was_shown_last() -> None:
     assert (last.text, last.metadata["error"]) == ("three", "The answer was interrupted 3 times.")
     assert run is not None
     assert run.state is RunState.FAILED
+
+
+async def test_what_the_queue_itself_forgets_is_begun_again_as_often_as_it_takes() -> None:
+    bus, store = SilentBus(), MemoryStore()
+    async with open_hub(store, bus) as hub:
+        await asked(hub)
+        attempts = []
+        for forgotten in (True, True, False, True, True, False, True, False):
+            lease = await taken(bus)
+            attempts.append(lease.task.attempt)
+            bus.lose(lease.task.run, times=2, forgotten=forgotten)
+        await quiet()
+        *_, last = (await store.read_after("garden", 0, 100, 1 << 20)).messages
+
+    assert attempts == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert last.metadata["error"] == "The answer was interrupted 3 times."
 
 
 async def test_a_lost_answer_nobody_was_told_of_is_found_by_the_sweep() -> None:

@@ -168,7 +168,8 @@ class People:
         plain = [(message.seq, message.sender, message.text) for message in log]
         for reader in (*self.talkers, *self.streams):
             await reader.until(lambda reader=reader: (reader.cursor or 0) >= len(log), SETTLED_S)  # type: ignore[misc]
-        assert check([one.testimony for one in (*self.talkers, *self.streams)], {LOBBY: plain}) == []
+        wrongs = check([one.testimony for one in (*self.talkers, *self.streams)], {LOBBY: plain})
+        assert not wrongs, wrongs[:20]
         for one in self.talkers:
             assert len(one.testimony.acked[LOBBY]) == len(one.testimony.sent[LOBBY])
             assert not one.resets

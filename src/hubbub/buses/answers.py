@@ -10,7 +10,7 @@ from hubbub.core.ports import Progress, Usage
 class Answer:
     """Kept in pieces, so that a long one is not copied at every word. `length` counts code points."""
 
-    __slots__ = ("_pieces", "attempt", "error", "length", "lost", "model", "state", "truncated", "usage")
+    __slots__ = ("_pieces", "attempt", "error", "forgotten", "length", "lost", "model", "state", "truncated", "usage")
 
     def __init__(self, attempt: int) -> None:
         self.attempt = attempt
@@ -22,6 +22,7 @@ class Answer:
         self.usage: Usage | None = None
         self.model = ""
         self.lost = False
+        self.forgotten = False
 
     @property
     def text(self) -> str:
@@ -62,5 +63,13 @@ class Answer:
     @property
     def progress(self) -> Progress:
         return Progress(
-            self.attempt, self.text, self.state, self.error, self.truncated, self.usage, self.model, self.lost
+            attempt=self.attempt,
+            text=self.text,
+            state=self.state,
+            error=self.error,
+            truncated=self.truncated,
+            usage=self.usage,
+            model=self.model,
+            lost=self.lost,
+            forgotten=self.forgotten,
         )

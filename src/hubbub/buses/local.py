@@ -12,7 +12,7 @@ from hubbub.core.errors import QueueFull
 from hubbub.core.frames import RunDelta
 from hubbub.core.news import AnyNews
 from hubbub.core.nouns import RunState, Task
-from hubbub.core.ports import Event, Lease, Progress, Usage
+from hubbub.core.ports import Event, Lease, Progress, Resumed, Usage
 from hubbub.core.turns import Turns
 
 MAX_QUEUE = 256
@@ -160,9 +160,10 @@ class LocalBus:
         for ended in self._enders:
             ended(run)
 
-    async def resume(self, run: str, attempt: int) -> bool:
+    async def resume(self, run: str, attempt: int) -> Resumed:
         answer = self._answers.get(run)
-        return await self.place(run) is not None or (answer is not None and answer.attempt == attempt)
+        known = await self.place(run) is not None or (answer is not None and answer.attempt == attempt)
+        return Resumed.GOES_ON if known else Resumed.LOST  # with the process that put it
 
     def cancel(self, run: str) -> None:
         self._leave(run)

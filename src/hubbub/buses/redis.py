@@ -27,7 +27,7 @@ from hubbub.core.errors import Problem, QueueFull, Unavailable
 from hubbub.core.frames import RunDelta
 from hubbub.core.news import AnyNews
 from hubbub.core.nouns import RunState, Task
-from hubbub.core.ports import Event, Lease, Progress, Usage
+from hubbub.core.ports import Event, Lease, Progress, Resumed, Usage
 
 log = structlog.get_logger("hubbub.redis")
 
@@ -287,13 +287,15 @@ class RedisBus:
         if await self._leases.end(lease, ended):
             self._mirror.ended(ended)
 
-    async def resume(self, run: str, attempt: int) -> bool:
+    async def resume(self, run: str, attempt: int) -> Resumed:
         reply = await self._ask("READ", run)
-        if reply[0] != attempt or reply[1] == b"lost":
-            return False
+        if reply[0] != attempt:
+            return Resumed.FORGOTTEN
+        if reply[1] == b"lost":
+            return Resumed.LOST
         self._mirror.mine[run] = attempt
         self._mirror.take(run, reply)
-        return True
+        return Resumed.GOES_ON
 
     def cancel(self, run: str) -> None:
         self._stop(run, forget=False)

@@ -89,14 +89,14 @@ class Mirror:
         answer.end(ended.state, ended.error, truncated=ended.truncated, usage=ended.usage, model=ended.model)
         self._over(ended.run)
 
-    def lost(self, run: str, attempt: int) -> None:
-        """Whoever wrote that attempt has fallen silent."""
+    def lost(self, run: str, attempt: int, *, forgotten: bool = False) -> None:
+        """Whoever wrote that attempt has fallen silent, or Redis has forgotten it."""
         self._leases.drop(run, attempt)
         if run not in self.answers and self.mine.get(run) != attempt:
             return
         answer = self.begun(run, attempt)
         if answer.attempt == attempt and not answer.state.ended and not answer.lost:
-            answer.lost = True
+            answer.lost, answer.forgotten = True, forgotten
             self._over(run)
 
     # Asking
@@ -177,7 +177,7 @@ class Mirror:
         answer = self.answers.get(run)
         if attempt < known:  # it has lost what it knew
             if run in self.mine:
-                self.lost(run, known)
+                self.lost(run, known, forgotten=True)
             elif not attempt:
                 self.drop(run)
         elif state == b"lost":

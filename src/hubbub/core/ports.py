@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from asyncio import Future
 from collections.abc import AsyncIterator, Callable, Sequence
+from enum import Enum
 from typing import Protocol
 
 import msgspec
@@ -71,7 +72,7 @@ class Usage(msgspec.Struct, frozen=True):
 
 class Progress(msgspec.Struct, frozen=True):
     """How far an answer has come. `state` is RUNNING, or how it ended. `lost`: whoever wrote it has fallen silent, and
-    it takes another attempt."""
+    it takes another attempt. `forgotten`: then the queue is to blame, and nobody who wrote it."""
 
     attempt: int
     text: str
@@ -81,6 +82,15 @@ class Progress(msgspec.Struct, frozen=True):
     usage: Usage | None = None
     model: str = ""  # that wrote it
     lost: bool = False
+    forgotten: bool = False
+
+
+class Resumed(Enum):
+    """What there is of an attempt that this process did not put."""
+
+    GOES_ON = "goes on"  # it waits, is being written, or has ended
+    LOST = "lost"  # whoever wrote it is gone
+    FORGOTTEN = "forgotten"  # the queue has not got it, or not any more, and nobody who wrote it is to blame
 
 
 class Store(Protocol):
@@ -326,9 +336,9 @@ class Bus(Protocol):
     ) -> None:
         """The answer is finished, as `so_far` tells from now on. A lease that was taken over changes nothing."""
 
-    async def resume(self, run: str, attempt: int) -> bool:
-        """Is that attempt queued, being written or finished, although this process did not put it? Then it is told
-        from now on like those it put. Raises Unavailable, as `put`."""
+    async def resume(self, run: str, attempt: int) -> Resumed:
+        """How it is with an attempt that this process did not put. If it goes on, it is told from now on like those it
+        put. Raises Unavailable, as `put`."""
 
     def cancel(self, run: str) -> None:
         """Stop an answer where it is: it leaves the queue, no worker goes on with it, and `so_far` tells it as

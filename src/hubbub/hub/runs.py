@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from hubbub.core import frames, manners
 from hubbub.core.errors import NotFound, Problem, QueueFull, StorageFull, Unavailable
 from hubbub.core.nouns import Assistant, Draft, Message, Prompt, Run, RunState, Task, Turn, new_id
-from hubbub.core.ports import Progress
+from hubbub.core.ports import Progress, Resumed
 from hubbub.hub import access, telling, threads
 from hubbub.hub.access import Caller, Need
 from hubbub.hub.catch_up import end_frame
@@ -45,6 +45,7 @@ class Runs:
         self._hub = hub
         self._open: dict[str, Run] = {}
         self._begun: dict[str, float] = {}  # when they were first queued here
+        self._forgotten: dict[str, set[int]] = {}  # attempts that the queue forgot
         self._ending: set[str] = set()
         self._held: dict[str, int] = {}  # runs whose turn in their thread has not come, and the places they were told
         self._unstored: dict[str, tuple[Progress, str | None]] = {}  # ends that could not be stored yet
@@ -159,18 +160,22 @@ class Runs:
 
     async def _take_up(self, run: Run) -> None:
         """A run this process did not begin, or could not queue for certain. Somebody else may be writing it."""
-        if await self._hub.bus.resume(run.id, run.attempt):
+        found = await self._hub.bus.resume(run.id, run.attempt)
+        if found is Resumed.GOES_ON:
             self._open[run.id] = run
             self.noticed_end(run.id)
         else:
-            await self._retry(run)
+            await self._retry(run, forgotten=found is Resumed.FORGOTTEN)
 
-    async def _retry(self, run: Run, text: str = "") -> None:
-        """A run that was interrupted, with that text written, begins again, at most twice."""
+    async def _retry(self, run: Run, text: str = "", *, forgotten: bool = False) -> None:
+        """A run that was interrupted, with that text written, begins again, at most twice; not counted is what the
+        queue itself forgot, as long as this process remembers that it did."""
         if self._open.get(run.id, run).attempt > run.attempt:  # it has done so
             return
         room = await self._hub.room(run.thread)
-        if run.attempt >= MAX_ATTEMPTS:
+        if forgotten:
+            self._forgotten.setdefault(run.id, set()).add(run.attempt)
+        if run.attempt - len(self._forgotten.get(run.id, ())) >= MAX_ATTEMPTS:
             self._open[run.id] = run
             error = f"The answer was interrupted {MAX_ATTEMPTS} times."
             await self._end(run, Progress(run.attempt, text, RunState.FAILED, error))
@@ -194,7 +199,7 @@ class Runs:
         if progress.state.ended:
             self._hub.spawn(self._end(run, progress))
         elif progress.lost:
-            self._hub.spawn(self._retry(run, progress.text))
+            self._hub.spawn(self._retry(run, progress.text, forgotten=progress.forgotten))
 
     async def _end(self, run: Run, progress: Progress, told: str | None = None) -> None:
         """Turn the answer into its message; whoever comes second finds the run ended and does nothing. `told`: it is
@@ -238,6 +243,7 @@ class Runs:
         self._open.pop(run.id, None)
         tried = self._unstored.pop(run.id, None) is not None
         begun = self._begun.pop(run.id, None)
+        self._forgotten.pop(run.id, None)
         if message is not None or (tried and kept is not None and kept.state.ended):
             telling.ended(hub, run, progress, begun)
         if message is not None:
@@ -311,7 +317,7 @@ class Runs:
     def thread_gone(self, thread: str) -> None:
         """Nobody waits for the answers of a thread that was deleted; they are not written on."""
         for run in [run for run in self._open.values() if run.thread == thread and run.id not in self._ending]:
-            for kept in (self._open, self._held, self._begun, self._unstored):
+            for kept in (self._open, self._held, self._begun, self._unstored, self._forgotten):
                 kept.pop(run.id, None)
             self._hub.bus.forget(run.id)
 
