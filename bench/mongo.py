@@ -144,7 +144,7 @@ async def _bare(uri: str, senders: int, threads: int) -> AsyncIterator[Callable[
             for sender in range(senders):
                 thread = f"t{sender % threads}"
                 draft = Draft(thread=thread, sender=f"s{sender}", text=TEXT, timestamp=STAMP, destination=thread)
-                docs.append(rows.of_message(rows.numbered(draft, next(numbers)), f"{at}"))
+                docs.append(rows.of_message(draft.numbered(next(numbers)), f"{at}"))
             await client[name]["messages"].insert_many(docs)
             inserted += senders
         return inserted / (time.perf_counter() - began)

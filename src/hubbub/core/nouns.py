@@ -116,6 +116,22 @@ class Draft(Noun, frozen=True, kw_only=True):
     run: str | None = None
     key: str | None = None
 
+    def numbered(self, seq: int) -> Message:
+        """The message it becomes under that number."""
+        return Message(
+            id=message_id(seq),
+            thread=self.thread,
+            seq=seq,
+            sender=self.sender,
+            destination=self.destination,
+            type=self.type,
+            text=self.text,
+            timestamp=self.timestamp,
+            metadata=self.metadata,
+            reply_to=self.reply_to,
+            run=self.run,
+        )
+
     def same_body(self, message: Message) -> bool:
         """Is `message` what storing this draft would have made? Decides between a repeat and a key conflict."""
         return (

@@ -22,7 +22,6 @@ from hubbub.core.nouns import (
     Run,
     RunState,
     Thread,
-    message_id,
     new_id,
 )
 from hubbub.core.ports import Asker, Page
@@ -83,19 +82,7 @@ class MemoryStore:
         if roles is not None and log.roles.get(draft.sender) not in roles:
             raise NotFound(NOT_HERE)
         seq = len(log.messages) + 1
-        message = Message(
-            id=message_id(seq),
-            thread=draft.thread,
-            seq=seq,
-            sender=draft.sender,
-            destination=draft.destination,
-            type=draft.type,
-            text=draft.text,
-            timestamp=draft.timestamp,
-            metadata=draft.metadata,
-            reply_to=draft.reply_to,
-            run=draft.run,
-        )
+        message = draft.numbered(seq)
         log.messages.append(message)
         if draft.key is not None:
             self._keys[draft.sender, draft.key] = message

@@ -80,7 +80,7 @@ class _Plan:
                 self.outcomes[posting] = self._keys[key]
             else:
                 head += 1
-                message = self.outcomes[posting] = rows.numbered(draft, head)
+                message = self.outcomes[posting] = draft.numbered(head)
                 self.messages.append(rows.of_message(message, draft.key))
                 if key is not None:
                     self._keys[key] = posting

@@ -100,7 +100,7 @@ class Log:
             if isinstance(outcome, KeyConflict):
                 raise outcome
             return outcome
-        message = rows.numbered(draft, held["head"] + 1)
+        message = draft.numbered(held["head"] + 1)
         await self.server["memberships"].bulk_write(
             [own_mark(message.thread, message.sender, held["head"], message.seq)], session=session
         )

@@ -9,7 +9,7 @@ import msgspec
 from bson import Timestamp
 
 from hubbub.core import names
-from hubbub.core.nouns import Draft, Kind, Member, Membership, Message, Role, Run, RunState, Thread, message_id
+from hubbub.core.nouns import Kind, Member, Membership, Message, Role, Run, RunState, Thread
 
 Doc = dict[str, Any]
 
@@ -19,22 +19,6 @@ another server takes over. It tells what came first, whichever node it came from
 
 _to_json = msgspec.json.Encoder().encode
 _from_json = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-def numbered(draft: Draft, seq: int) -> Message:
-    return Message(
-        id=message_id(seq),
-        thread=draft.thread,
-        seq=seq,
-        sender=draft.sender,
-        destination=draft.destination,
-        type=draft.type,
-        text=draft.text,
-        timestamp=draft.timestamp,
-        metadata=draft.metadata,
-        reply_to=draft.reply_to,
-        run=draft.run,
-    )
 
 
 def of_message(message: Message, key: str | None) -> Doc:

@@ -28,7 +28,6 @@ from hubbub.core.nouns import (
     Run,
     RunState,
     Thread,
-    message_id,
 )
 from hubbub.core.ports import Asker, Page
 from hubbub.stores import backup, sqlite_file
@@ -141,19 +140,7 @@ class SqliteStore:
         if roles is not None and mark.role not in roles:
             raise NotFound(NOT_HERE)
         seq = head + 1
-        message = Message(
-            id=message_id(seq),
-            thread=thread,
-            seq=seq,
-            sender=sender,
-            destination=draft.destination,
-            type=draft.type,
-            text=draft.text,
-            timestamp=draft.timestamp,
-            metadata=draft.metadata,
-            reply_to=draft.reply_to,
-            run=draft.run,
-        )
+        message = draft.numbered(seq)
         db.execute(
             f"INSERT INTO messages ({rows.MESSAGE}, key) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
             (
