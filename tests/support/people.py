@@ -203,7 +203,9 @@ class People:
         ours = [run for run in runs if run is not None and run.trigger in asked]
         assert len(ours) == len(runs[len(runs) - len(ours) :])
         assert sorted(run.trigger for run in ours) == asked
-        assert {run.state for run in ours} <= {RunState.COMPLETED, RunState.FAILED}
+        failed = [run.error for run in ours if run.state is RunState.FAILED]
+        assert [run.state for run in ours].count(RunState.COMPLETED) == len(ours) - len(failed)
+        print(f"{len(failed)} of {len(ours)} answers failed: {set(failed)}")
         ends = {one.name: one.ends for one in self.talkers}
         for name, told in ends.items():
             assert len(told) == len(set(told)), f"{name} was told an end twice"
