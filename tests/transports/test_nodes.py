@@ -13,6 +13,7 @@ import pytest
 
 from hubbub.app import App
 from hubbub.buses.redis import RedisBus
+from hubbub.core import news
 from hubbub.core.errors import Unavailable
 from hubbub.core.nouns import Membership, Role, new_id
 from hubbub.core.ports import Store
@@ -195,6 +196,15 @@ async def test_a_node_that_stops_or_falls_silent_takes_its_people_along(
     await seen_from(one, bob, online=False)
     robert.cut()
     joseph.cut()
+
+
+async def test_the_last_that_a_node_says_is_its_goodbye_whatever_still_happens_there(two: tuple[House, House]) -> None:
+    _, other = two
+    said: list[news.AnyNews] = []
+    other.app.hub.bus.tell = said.append  # type: ignore[method-assign]
+    other.app.hub.others.stop()
+    async with await other.talk("text", fresh("bob")):
+        assert isinstance(said[-1], news.Leaving)
 
 
 async def test_whoever_is_sent_away_by_a_node_may_go_to_another_one_at_once(

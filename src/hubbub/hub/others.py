@@ -63,6 +63,7 @@ class Others:
         self._compared_at = self._read_at = time.monotonic()
         self._missed = False  # something, since the last comparing began
         self._comparing = False
+        self._gone = False  # it has said so
 
     @property
     def names(self) -> list[str]:
@@ -75,7 +76,8 @@ class Others:
         return bool(self._nodes)
 
     def tell(self, said: news.AnyNews) -> None:
-        self._hub.bus.tell(said)
+        if not self._gone:  # whoever heard of this node again would take it for one that is there
+            self._hub.bus.tell(said)
 
     async def live(self) -> None:
         """Say every so often that this node is there, and notice who is not; have it looked for what nobody told."""
@@ -91,6 +93,7 @@ class Others:
 
     def stop(self) -> None:
         self.tell(news.Leaving(node=self.node))
+        self._gone = True
 
     # Saying
 
