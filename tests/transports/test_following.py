@@ -295,12 +295,24 @@ async def test_while_it_waits_a_follower_is_told_its_place(own_house: Own) -> No
     assert end["type"] == "run.cancelled"
 
 
+async def test_the_store_is_not_asked_for_every_piece(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, asked_for = house.app.hub.store, []
+    one = store.run
+    monkeypatch.setattr(store, "run", lambda id: asked_for.append(id) or one(id))
+    async with await house.talk("text", fresh("alice")) as alice:
+        run = (await asked(alice, "count to 60"))["run"]
+        kept = await Kept().all(await stream(house, alice, run))
+
+    assert kept.text == SIXTY
+    assert asked_for.count(run) < 20
+
+
 async def test_what_the_bus_forgets_to_mention_is_told_a_second_later(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub = house.app.hub
     monkeypatch.setattr(following, "LOOK_EVERY_S", 0.05)
-    monkeypatch.setattr(hub.followers, "wake", lambda run: None)
+    monkeypatch.setattr(hub.followers, "wake", lambda run, changed: None)
     async with await house.talk("text", fresh("alice")) as alice:
         run = (await asked(alice, "count to 60"))["run"]
         kept = await Kept().all(await stream(house, alice, run))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -24,16 +25,21 @@ LOOK_EVERY_S = 1.0
 """How often a follower looks for what the bus forgot to mention."""
 
 
+class News(asyncio.Event):
+    """Set at news of a run. `changed`: it may be another one by now than the store last said, in more than its text."""
+
+    changed = False
+
+
 class Followers:
     """Who waits for news of a run in this process; owned by the hub."""
 
     def __init__(self) -> None:
-        self.runs: dict[str, set[asyncio.Event]] = {}  # empty while nobody follows anything
+        self.runs: dict[str, set[News]] = {}  # empty while nobody follows anything
 
     @contextlib.contextmanager
-    def waiting(self, run: str) -> Iterator[asyncio.Event]:
-        """An event that is set at news of the run."""
-        news = asyncio.Event()
+    def waiting(self, run: str) -> Iterator[News]:
+        news = News()
         self.runs.setdefault(run, set()).add(news)
         try:
             yield news
@@ -43,8 +49,9 @@ class Followers:
             if not waiting:
                 del self.runs[run]
 
-    def wake(self, run: str) -> None:
+    def wake(self, run: str, *, changed: bool = True) -> None:
         for news in self.runs.get(run, ()):
+            news.changed = news.changed or changed
             news.set()
 
     def wake_all(self) -> None:
@@ -64,27 +71,33 @@ async def follow(
     Raises NotFound: there is no such run, or the caller is not in its thread, or no longer; Unauthorized: what they
     came in with is worth nothing any more; Shutdown.
     """
-    run = await hub.runs.get(caller, id)
-    reader = _Reader(run, attempt, offset)
     place = None
     with hub.followers.waiting(id) as news:
+        read_at = time.monotonic()
+        run = await hub.runs.get(caller, id)
+        reader = _Reader(run, attempt, offset)
         while not run.state.ended:
             if hub.stopping:
                 raise Shutdown("The server is restarting.", retry_after=1)
             news.clear()
             progress = hub.bus.so_far(id)
             if progress is None:
-                now = None
+                waits = None
                 with contextlib.suppress(Unavailable):  # the queue may be back long before this answer is written
-                    now = await hub.bus.place(id)
-                if now is not None and now != place:
-                    place = now
-                    yield frames.RunQueued(**reader.common(run.attempt), position=now)
+                    waits = await hub.bus.place(id)
+                if waits is not None and waits != place:
+                    place = waits
+                    yield frames.RunQueued(**reader.common(run.attempt), position=waits)
             else:
                 for piece in reader.tell(progress.attempt, progress.text):
                     yield piece
             caller = hub.gate.judge(caller)
-            run = await hub.runs.get(caller, id)
+            now = time.monotonic()
+            if news.changed or now - read_at >= LOOK_EVERY_S:
+                news.changed, read_at = False, now
+                run = await hub.runs.get(caller, id)
+            else:
+                await hub.runs.require(caller, run)
             if not run.state.ended:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_EVERY_S):

@@ -222,7 +222,7 @@ class Hub:
             except Exception:
                 room.failed(room.sessions())
         if self.followers.runs and isinstance(event.frame, frames.RunFrame):
-            self.followers.wake(event.frame.run)
+            self.followers.wake(event.frame.run, changed=not isinstance(event.frame, frames.RunDelta))
 
     def posted(self, message: Message) -> None:
         """A message was committed: shout it, and see whether an assistant has to answer."""

@@ -338,12 +338,16 @@ class Runs:
         run = await self._hub.store.run(id)
         if run is None:
             raise NotFound("There is no such run here.")
+        await self.require(caller, run, need)
+        return run
+
+    async def require(self, caller: Caller, run: Run, need: Need = Need.READ) -> None:
+        """Raises NotFound: it is not in a thread of theirs."""
         try:  # in two steps: whoever is in the thread is told what it takes
             room = await self._hub.room_for(caller, run.thread, Need.READ if need is Need.READ else Need.LEAVE)
         except NotFound:
             raise NotFound("There is no such run here.") from None
         access.require(caller, need, room)
-        return run
 
     async def how(self, caller: Caller, id: str) -> frames.RunView:
         """A run of a thread of mine, with its place in the queue while it waits there. Raises NotFound."""
