@@ -85,7 +85,7 @@ async def _grow(kind: str, grown: str, sizes: tuple[int, ...], uri: str, options
 def _result(case: str, by_size: dict[int, list[float]]) -> Result:
     """Of each size what the cheapest tenth of the requests cost at most, as a machine that others use makes some dearer
     and none cheaper; the ratio is the dearest size by the cheapest."""
-    costs = {size: statistics.quantiles(all_of_them, n=10)[0] * 1e6 for size, all_of_them in by_size.items()}
+    costs = {size: statistics.quantiles(all_of_them, n=10)[0] * 1e6 for size, all_of_them in sorted(by_size.items())}
     result = Result("scale", case, "µs at the largest", less_is_better=True, goal=GOAL)
     result.ours = costs[max(costs)]
     result.floor = costs[min(costs)]

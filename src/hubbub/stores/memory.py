@@ -91,16 +91,17 @@ class MemoryStore:
         return message
 
     async def read_after(self, thread: str, after: int, limit: int, max_bytes: int) -> Page:
-        return self._page(self._log(thread).messages[after:], limit, max_bytes)
+        return self._page(self._log(thread).messages[after : after + limit + 1], limit, max_bytes)
 
     async def read_before(self, thread: str, before: int | None, limit: int, max_bytes: int) -> Page:
         messages = self._log(thread).messages
         end = len(messages) if before is None else max(0, min(before - 1, len(messages)))
-        page = self._page(messages[:end][::-1], limit, max_bytes)
+        page = self._page(messages[max(0, end - limit - 1) : end][::-1], limit, max_bytes)
         return Page(page.messages[::-1], page.more)
 
     @staticmethod
     def _page(messages: list[Message], limit: int, max_bytes: int) -> Page:
+        """`messages` has one more than `limit`, if there is one."""
         taken: list[Message] = []
         for message in messages[:limit]:
             max_bytes -= len(message.text.encode())
